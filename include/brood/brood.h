@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * brood/brood.h: all of brood.
+ *
+ *     common.h    errors, time limits, options
+ *     process.h   processes, process classes, fork, wait
+ *     queue.h     a bounded queue of messages between processes
+ *     pool.h      a pool of worker processes
+ *     result.h    the result of a task
+ */
+#ifndef BROOD_BROOD_H
+#define BROOD_BROOD_H
+
+#include <brood/common.h>
+#include <brood/pool.h>
+#include <brood/process.h>
+#include <brood/queue.h>
+#include <brood/result.h>
+
+#endif

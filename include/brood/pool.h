@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * brood/pool.h: a pool of worker processes.
+ *
+ *     static ssize_t worker(const void *arg, size_t size, void *out, size_t room)
+ *     {
+ *             ...read size bytes at arg, write at most room bytes at out...
+ *             return bytes_written;               // or a negative errno: the task's own error
+ *     }
+ *
+ *     brood_pool *pool;
+ *     brood_result *result;
+ *     brood_pool_new(&pool, NULL);                // one worker for each CPU that this process may use
+ *     brood_pool_apply_async(pool, &result, worker, msg, strlen(msg) + 1);
+ *     brood_pool_close(pool);
+ *     brood_pool_join(pool, BROOD_FOREVER);
+ *     n = brood_result_get(result, &value, sizeof value, BROOD_FOREVER);
+ *     brood_result_free(result);
+ *     brood_pool_free(pool);
+ *
+ * A task is a function and bytes; its result is bytes.  The workers are forked when the pool is made, so they have a
+ * copy of what the program's memory held then, and know every function that the program had loaded then.
+ *
+ * Between the host (the process that makes the pool) and the workers stands the keeper: a small process that forks the
+ * workers, reaps them, and knows from the shared task table what each was doing.  The host has no thread and no signal
+ * handler for the pool.
+ *
+ * Each task ends in exactly one way: its result, its own error, or a report of what became of it.
+ * Death.  A worker that dies costs exactly the task that it was running, which fails with -EOWNERDEAD and a report that names
+ * the signal or the exit code; a new worker takes its place.  If the keeper dies, the workers die with it and the pool is
+ * broken: unfinished tasks fail with -EPIPE, finished results stay.  If the host dies, keeper and workers are killed
+ * by the kernel.
+ *
+ * Worker's rules: a task may block, crash, exit; it runs with the signal dispositions and the mask that the
+ * host had when it made the pool; stdout and stderr are flushed after each task.
+ *
+ * Threads: all calls may come from any thread.  Fork: only the process that made a pool may use it; in a forked child its
+ * calls give -EPERM, and free only releases the memory.
+ */
+#ifndef BROOD_POOL_H
+#define BROOD_POOL_H
+
+#include <brood/common.h>
+#include <brood/result.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct brood_pool brood_pool;
+
+/* What a worker runs.  Reads `size` bytes at `arg`, writes at most `room` bytes at `out` (both aligned to 16 bytes); returns
+ * the number of bytes written, or a negative errno.  More than `room` counts as -EMSGSIZE. */
+typedef ssize_t (*brood_task_function)(const void *arg, size_t size, void *out, size_t room);
+
+#define BROOD_POOL_PROCESSES_LIMIT 512
+#define BROOD_POOL_MAX_TASKS_DEFAULT 65536
+#define BROOD_POOL_MAX_TASKS_LIMIT ((size_t)1 << 20)
+#define BROOD_POOL_RESULT_SIZE_DEFAULT 1024
+#define BROOD_POOL_RESULT_SIZE_LIMIT ((size_t)1 << 30)
+#define BROOD_POOL_MEMORY_DEFAULT ((size_t)1 << 30)
+#define BROOD_POOL_MEMORY_LIMIT ((size_t)1 << 40)
+
+typedef struct brood_pool_options {
+        int processes;                 /* workers, up to BROOD_POOL_PROCESSES_LIMIT; 0: brood_cpu_count() */
+        int (*initializer)(void *arg); /* runs first in each worker; non-zero breaks the pool; may be NULL */
+        void *initarg;
+        size_t result_size; /* room of a result in bytes; 0: BROOD_POOL_RESULT_SIZE_DEFAULT */
+        size_t max_tasks;   /* tasks with a result not yet freed; 0: BROOD_POOL_MAX_TASKS_DEFAULT */
+        size_t memory;      /* bytes of arguments and results at once; 0: BROOD_POOL_MEMORY_DEFAULT;
+                                           an upper bound: it is used as it is needed */
+} brood_pool_options;
+
+/* Make a pool: starts the keeper, and the keeper the workers.
+ * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`); -E2BIG (options
+ *   from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the keeper or the workers cannot be forked); -ENOENT (no /proc).
+ *   On failure no process is left.
+ * An initializer that fails makes later calls fail, not this one: see brood_pool_reason().
+ * Threads: any.  Signals: not async-signal-safe. */
+BROOD_API int brood_pool_new_sized(brood_pool **ret_pool, const brood_pool_options *options, size_t options_size);
+
+static inline int brood_pool_new(brood_pool **ret_pool, const brood_pool_options *options)
+{
+        return brood_pool_new_sized(ret_pool, options, sizeof(brood_pool_options));
+}
+
+/* Terminate the pool if it was not joined, wait for the keeper's end, and free the handle.  Results that are not yet freed
+ * stay valid: finished ones keep their value, the others fail with -ECANCELED. */
+BROOD_API void brood_pool_free(brood_pool *pool);
+
+/* Hand a task to the pool: `function` with a copy of `size` bytes at `arg`.
+ * ret_result may be NULL: nobody wants to know.
+ * Returns 0; -EINVAL (NULL pool or function; NULL arg with size > 0); -ENOEXEC (the function is in no module that was
+ *   loaded when the pool was made, so the workers do not have it); -ENOBUFS (max_tasks tasks are held: free results);
+ *   -ENOMEM (options.memory is used up, or memory is short); -EPIPE (closed, or broken: brood_pool_reason()); -ECANCELED
+ *   (terminated); -EPERM (a forked child).  Never waits for a worker.
+ * Threads: any.  Death: a host killed in here takes the pool along. */
+BROOD_API int brood_pool_apply_async(brood_pool *pool, brood_result **ret_result, brood_task_function function,
+                                     const void *arg, size_t size);
+
+/* Run one task and wait for its result: apply_async, get and free in one call.
+ * Returns the result's size, or an error of brood_pool_apply_async() or brood_result_get(); when the wait ends with
+ * -EAGAIN or -ETIMEDOUT the task goes on, and its result is dropped. */
+BROOD_API ssize_t brood_pool_apply(brood_pool *pool, brood_task_function function, const void *arg, size_t size,
+                                   void *buf, size_t room, int timeout_ms);
+
+/* Apply `function` to each of `count` items of `item_size` bytes, in chunks; results[i], of `result_size` bytes, is what
+ * the function wrote for item i, padded with zeros.  `chunksize` is the number of items a task; 0: about four chunks a worker.
+ * Returns 0, with all results written; the errors of brood_pool_apply_async(); -EAGAIN, -ETIMEDOUT; the first failed
+ *   item's own error (-EMSGSIZE if it wrote more than result_size), or -EOWNERDEAD if a chunk's worker died.  On failure
+ *   the results are as before.  -EINVAL also for NULL items or item_size 0 with count > 0, NULL results with result_size > 0, or
+ *   sizes whose product overflows.
+ * Blocks until all chunks have ended, or one has failed, or the time is up. */
+BROOD_API int brood_pool_map(brood_pool *pool, brood_task_function function, const void *items, size_t item_size,
+                             size_t count, void *results, size_t result_size, size_t chunksize, int timeout_ms);
+
+/* No more tasks: the workers finish what was handed in, then end.  Closing again does nothing.
+ * Returns 0; -EINVAL (NULL); -EPERM. */
+BROOD_API int brood_pool_close(brood_pool *pool);
+
+/* Kill the workers now; unfinished tasks fail with -ECANCELED.  Returns 0, also for a pool that has ended; -EINVAL; -EPERM.
+ * May be called from any thread while others wait for results: they are woken. */
+BROOD_API int brood_pool_terminate(brood_pool *pool);
+
+/* Wait until the workers and the keeper have ended; after close or terminate.
+ * Returns 0; -EAGAIN, -ETIMEDOUT; -EPIPE (the pool was broken: brood_pool_reason()); -EINVAL (NULL, or neither closed nor
+ *   terminated nor broken); -EPERM. */
+BROOD_API int brood_pool_join(brood_pool *pool, int timeout_ms);
+
+/* Why the pool is broken, as a sentence ("the initializer returned -2 (...) in worker 4711"); NULL while it is not broken,
+ * and for NULL.  The text lives as long as the handle.  Threads: any. */
+BROOD_API const char *brood_pool_reason(brood_pool *pool);
+
+/* The pids of the live workers: writes at most `room` of them, returns how many there are.  A snapshot: by the time it is
+ * read, a worker may be gone.  -EINVAL (NULL pool, or NULL pids with room > 0); -EPERM. */
+BROOD_API int brood_pool_workers(brood_pool *pool, pid_t *pids, size_t room);
+
+/* The number of workers that the pool was made with; -EINVAL for NULL. */
+BROOD_API int brood_pool_processes(const brood_pool *pool);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * brood/process.h: processes, process classes, fork and wait.
+ *
+ * A brood_process is one child process: made with brood_process_new(), begun with brood_process_start(), awaited
+ * with brood_process_join(), given up with brood_process_free().
+ *
+ *     static int work(void *arg) { ...; return 0; }          // runs in the child; its value is the exit code
+ *
+ *     brood_process *p;
+ *     int r = brood_process_new(&p, &(brood_process_options){ .target = work, .arg = &thing });
+ *     if (r == 0 && (r = brood_process_start(p)) == 0)
+ *             r = brood_process_join(p, BROOD_FOREVER);
+ *     brood_process_free(p);
+ *
+ * What brood promises about a child:
+ *
+ * - It is reaped exactly once, through its own pidfd.  brood installs no signal handler, changes no signal
+ *   disposition, and never waits for a child that was not started through it; it works when the host ignores
+ *   SIGCHLD, and when the host reaps every child itself in a handler.  (A stranger that reaps the child first
+ *   takes its exit status along; Linux 6.15 and later tell it all the same, older ones do not: -ENODATA.)
+ * - It does not outlive its parent.  When the parent ends, in whatever way, the kernel kills the child.  Who wants a
+ *   child that lives on says so: `.detached = true`.
+ * - It cannot become a forgotten zombie: brood_process_free() on a child that still runs kills and reaps it.
+ *
+ * A child that has ended and that nobody has joined stays a zombie until the next call of brood_process_start(),
+ * brood_wait(), or any call on its own handle; those reap it and keep its exit code in the handle.
+ *
+ * Fork.  A forked child inherits its parent's handles, but not its children: join and wait on them give -ECHILD,
+ * free releases only the memory.  Threads.  All calls may come from any thread; several may join one process.
+ * brood needs /proc mounted (it opens /proc/self/fd).  A fork copies only the calling thread; what the target may then
+ * safely call in a program with threads is what fork(2) says.
+ */
+#ifndef BROOD_PROCESS_H
+#define BROOD_PROCESS_H
+
+#include <brood/common.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct brood_process brood_process;
+
+/* A process class: a kind of process with state of its own, as a subclass of multiprocessing.Process is.
+ * Each process of the class has `size` bytes of state, zeroed, aligned for any type: brood_process_self().
+ * A derived class puts its base's struct first in its own and calls the base's functions. */
+typedef struct brood_process_class {
+        const char *name;                               /* for default names, "MyProcess-1"; NULL: "Process" */
+        size_t size;                                    /* bytes of state, 0 to BROOD_PROCESS_STATE_MAX */
+        int (*init)(brood_process *process, void *arg); /* may be NULL; in the parent, by brood_process_new() */
+        int (*run)(brood_process *process);             /* in the child; its value is the exit code */
+        void (*fini)(brood_process *process);           /* may be NULL; in the parent, by brood_process_free() */
+        void *reserved[4];                              /* zero */
+} brood_process_class;
+
+#define BROOD_PROCESS_STATE_MAX ((size_t)1 << 30)
+#define BROOD_PROCESS_NAME_MAX 63 /* bytes of a name; a longer one is refused */
+
+typedef struct brood_process_options {
+        int (*target)(void *arg);                 /* what the child runs; its value & 255 is the exit code */
+        void *arg;                                /* given to the target, or to the class's init() */
+        const brood_process_class *process_class; /* instead of a target; must outlive the process object */
+        const char *name;                         /* copied; NULL: "Process-1", "Process-2", ... */
+        bool detached;                            /* a second-level child, see brood_process_start() */
+} brood_process_options;
+
+/* Make a process object; nothing runs yet.
+ * Returns 0; -EINVAL (ret_process NULL; neither or both of target and process_class; a class without run() or with
+ *   reserved members set; a name that is empty or too long; a state larger than BROOD_PROCESS_STATE_MAX);
+ *   -E2BIG (options from a newer brood); -ENOMEM; or what the class's init() returned, if that was negative.
+ * Threads: any.  Processes: the object belongs to the calling process.  Signals: not async-signal-safe. */
+BROOD_API int brood_process_new_sized(brood_process **ret_process, const brood_process_options *options,
+                                      size_t options_size);
+
+static inline int brood_process_new(brood_process **ret_process, const brood_process_options *options)
+{
+        return brood_process_new_sized(ret_process, options, sizeof(brood_process_options));
+}
+
+/* Give up a process object.  A child of this process that still runs is killed with SIGKILL and reaped first, so this
+ * may block until the kernel has ended it; a detached child, or an inherited handle's, is left alone.
+ * Threads: none may be using the handle.  Fork: in a forked child this only frees memory. */
+BROOD_API void brood_process_free(brood_process *process);
+
+/* The state of a process of a class (zeroed memory of the class's size); NULL for NULL and for a process
+ * without one.  What the parent writes there before the start, the child finds; after it, the two are apart.
+ * Threads: any (the memory is the caller's to guard).  Never fails otherwise. */
+BROOD_API void *brood_process_self(brood_process *process);
+
+/* Start the process: fork, and run its target (or its class's run()) in the child.
+ *
+ * stdout and stderr are flushed before the fork and, in the child, after the target; then the child ends
+ * with _exit(2): exit handlers do not run in it.  The child has the caller's signal mask and dispositions.
+ *
+ * A detached process is a second-level child: started by a child that ends at once, so that it is not a child of this
+ * process, never its zombie, and not killed at its end.  Its pid is known here, it can be signalled and joined (which
+ * waits for its end); its exit code is known where the kernel tells it (Linux 6.15), else -ENODATA.
+ *
+ * Returns 0; -EALREADY (it was started before); -EINVAL (NULL); -EPERM (an inherited handle); -EAGAIN, -ENOMEM (fork
+ *   failed; a later call may succeed); -EMFILE, -ENFILE (no descriptor left); -ENOENT (no /proc).  On failure nothing
+ *   runs, and no child is left over.
+ * Threads: any; one start at a time goes through.  Signals: all are blocked while it forks, none is lost.
+ * Death: if the parent dies in here, the child never reaches its target. */
+BROOD_API int brood_process_start(brood_process *process);
+
+/* Wait until the process has ended, and reap it.  Joining again returns 0 again.
+ * Returns 0; -EAGAIN (timeout 0 and it runs), -ETIMEDOUT; -EINVAL (NULL, or never started); -ECHILD (it is another
+ *   process's child: an inherited handle); -EDEADLK (it is the calling process itself).
+ * Threads: any number at once.  Signals: restarts after EINTR.  Death: nothing is shared; no effect on others. */
+BROOD_API int brood_process_join(brood_process *process, int timeout_ms);
+
+/* The exit code: 0 to 255 as the target returned it or as given to exit(3); -N if signal N killed the process.
+ * Returns 0 and sets *ret_exitcode; -EAGAIN (it still runs); -EINVAL (NULL, or never started); -ECHILD (an inherited
+ *   handle); -ENODATA (it has ended, but a stranger reaped it and the kernel is too old to tell).
+ * Threads: any.  Never blocks. */
+BROOD_API int brood_process_exitcode(brood_process *process, int *ret_exitcode);
+
+/* Whether it runs: 1 or 0 (not yet started, ended); -EINVAL (NULL).  Works on inherited handles too.
+ * Threads: any.  Never blocks. */
+BROOD_API int brood_process_is_alive(brood_process *process);
+
+/* Ask it to end (SIGTERM), or end it (SIGKILL).  Through the pidfd: never a stranger with a recycled pid.
+ * Returns 0; -ESRCH (it has ended); -EINVAL (NULL, or never started); -EPERM.  Threads: any. */
+BROOD_API int brood_process_terminate(brood_process *process);
+BROOD_API int brood_process_kill(brood_process *process);
+
+/* The process id: positive once started, also after its end; 0 before; -EINVAL (NULL).  Threads: any. */
+BROOD_API pid_t brood_process_pid(const brood_process *process);
+
+/* Its name; "" for NULL.  Lives as long as the handle.  Threads: any. */
+BROOD_API const char *brood_process_name(const brood_process *process);
+
+/* A descriptor for poll/epoll that becomes readable when the process has ended: its pidfd.  It belongs to the
+ * handle: neither close nor read it.  -EINVAL (NULL, or never started).  Threads: any. */
+BROOD_API int brood_process_sentinel(const brood_process *process);
+
+/* fork(2) with a handle: returns 0 in the child, the child's pid in the parent, where *ret_process is its handle (for
+ * join, kill, brood_wait() ...; free it in the end).  In the child *ret_process is NULL.  stdout and stderr are flushed
+ * first.  The child goes on as any forked process does, and should end with exit(3) or _exit(2).  Like every child of
+ * brood it dies with its parent.
+ * Returns -EINVAL (NULL); -EAGAIN, -ENOMEM, -EMFILE, -ENFILE, -ENOENT as brood_process_start(). */
+BROOD_API pid_t brood_fork(brood_process **ret_process);
+
+/* Wait for any child of this process that was started through brood, is not detached, and was not yet joined or
+ * returned from here.  Its handle stays valid and tells the same exit code.
+ * Returns its pid, and *ret_exitcode (may be NULL) as brood_process_exitcode() tells it: if a stranger reaped it and the
+ *   kernel cannot tell, BROOD_EXITCODE_UNKNOWN; -ECHILD (there is none); -EAGAIN, -ETIMEDOUT.
+ * Threads: any; each child is returned to one of them.  Signals: restarts after EINTR. */
+BROOD_API pid_t brood_wait(int *ret_exitcode, int timeout_ms);
+
+#define BROOD_EXITCODE_UNKNOWN 256
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

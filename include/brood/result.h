@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * brood/result.h: the result of a task that was handed to a pool.
+ *
+ * A result is made by brood_pool_apply_async() and freed by brood_result_free(), in any order with the pool.  It may be
+ * read as often as wanted.
+ *
+ *     ssize_t n = brood_result_get(result, &value, sizeof value, 5000);
+ *     if (n < 0 && brood_result_ready(result) == 1)
+ *             fprintf(stderr, "task failed: %s\n", brood_result_reason(result));
+ *
+ * Threads: any number may wait for one result.  Fork: as for the pool, -EPERM in a forked child.
+ * Signals: waits restart after EINTR.  Death: a wait ends also when the keeper dies (-EPIPE).
+ */
+#ifndef BROOD_RESULT_H
+#define BROOD_RESULT_H
+
+#include <brood/common.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct brood_result brood_result;
+
+/* What became of a task. */
+typedef enum brood_outcome {
+        BROOD_OUTCOME_PENDING = 0, /* not ended yet */
+        BROOD_OUTCOME_OK,          /* the function returned its result */
+        BROOD_OUTCOME_ERROR,       /* the function returned an error */
+        BROOD_OUTCOME_EXITED,      /* the worker ended with an exit code while it ran the task */
+        BROOD_OUTCOME_SIGNALED,    /* the worker was killed by a signal while it ran the task */
+        BROOD_OUTCOME_CANCELED,    /* the pool was terminated first */
+        BROOD_OUTCOME_BROKEN,      /* the pool broke first */
+} brood_outcome;
+
+/* Wait for the end of the task and copy its result into `buf` of `room` bytes.
+ * Returns the result's size in bytes (which may be 0); -EAGAIN, -ETIMEDOUT; -EMSGSIZE (the result is larger than room, and
+ *   can be read again; `buf` is untouched); the function's own negative errno; -EOWNERDEAD (the worker died); -ECANCELED (the
+ *   pool was terminated or freed first); -EPIPE (the pool broke); -EINVAL (NULL result, or NULL buf with room > 0); -EPERM.
+ * When a number may be either brood's or the task's own, brood_result_outcome() tells. */
+BROOD_API ssize_t brood_result_get(brood_result *result, void *buf, size_t room, int timeout_ms);
+
+/* Wait for the end of the task, whatever it is.  Returns 0; -EAGAIN, -ETIMEDOUT; -EINVAL; -EPERM. */
+BROOD_API int brood_result_wait(brood_result *result, int timeout_ms);
+
+/* Whether the task has ended: 1 or 0; -EINVAL; -EPERM. */
+BROOD_API int brood_result_ready(brood_result *result);
+
+/* Whether it ended with a result: 1 or 0; -EAGAIN if it has not ended (Python raises ValueError); -EINVAL; -EPERM. */
+BROOD_API int brood_result_successful(brood_result *result);
+
+/* What became of it: a brood_outcome; -EINVAL; -EPERM. */
+BROOD_API int brood_result_outcome(brood_result *result);
+
+/* The worker that ran it (0: none did), and the exit code it died with (0 to 255, or -N for signal N; 0 unless the outcome
+ * is BROOD_OUTCOME_EXITED or _SIGNALED).  -EAGAIN if it has not ended; -EINVAL; -EPERM. */
+BROOD_API int brood_result_worker(brood_result *result, pid_t *ret_pid, int *ret_exitcode);
+
+/* What became of it, as a sentence ("worker 4711 was killed by SIGSEGV (Segmentation fault)"); "" for NULL.  The text
+ * lives as long as the result; a later call may replace it.  Threads: one at a time. */
+BROOD_API const char *brood_result_reason(brood_result *result);
+
+/* Give up a result.  A task that has not ended goes on, and its result is dropped. */
+BROOD_API void brood_result_free(brood_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
