@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
+DIRECTIVE = re.compile(r"^[ \t]*#(?:\\\n|[^\n])*", re.M)
 DECLARED = re.compile(r"\bBROOD_API\b[^;{]*?\b(\w+)\s*\(")
 # At the beginning of a line, something that ends like a function's declaration; typedefs and inline functions are none.
 FUNCTION = re.compile(r"^(?!\s|#|typedef\b|static\b|extern\b|\})([^;{}=]*?)\b(\w+)\s*\([^;{}]*\)\s*;", re.M)
@@ -21,7 +22,7 @@ FUNCTION = re.compile(r"^(?!\s|#|typedef\b|static\b|extern\b|\})([^;{}=]*?)\b(\w
 def of_headers(texts):
     exported, bare = set(), set()
     for text in texts:
-        text = COMMENT.sub(" ", text)
+        text = DIRECTIVE.sub("", COMMENT.sub(" ", text))
         exported |= set(DECLARED.findall(text))
         bare |= {name for before, name in FUNCTION.findall(text) if "BROOD_API" not in before}
     return exported, bare
@@ -60,7 +61,7 @@ def compare(headers, bare, script, library):
 
 
 def self_test():
-    header = """#define BROOD_API x
+    header = """#define BROOD_API __attribute__((x("default")))
 /* BROOD_API int brood_no(void); */
 BROOD_API int
 brood_a(int (*f)(void),
