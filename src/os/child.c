@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 pid_t child_fork(void)
@@ -13,6 +14,12 @@ pid_t child_fork(void)
         pid_t pid = fork();
 
         return pid < 0 ? -errno : pid;
+}
+
+void child_reap(pid_t pid)
+{
+        while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+                ;
 }
 
 pid_t child_pid(void)

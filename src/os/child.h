@@ -10,6 +10,9 @@
 /* fork(3): the pid, 0 in the child, or a negative errno.  The caller has blocked all signals. */
 pid_t child_fork(void);
 
+/* Wait for the end of a child that has no pidfd, and which nobody has a reason to wait for but us. */
+void child_reap(pid_t pid);
+
 /* The calling process's pid, from the kernel. */
 pid_t child_pid(void);
 

@@ -60,6 +60,14 @@ int pidfd_wait(int pidfd, int64_t deadline)
         }
 }
 
+int pidfd_wait_reaped(int pidfd)
+{
+        struct pollfd p = { .fd = pidfd, .events = 0 }; /* POLLHUP is told unasked */
+
+        poll(&p, 1, 2);
+        return 0;
+}
+
 static int exitcode_of(int status)
 {
         return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);

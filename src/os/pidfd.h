@@ -23,6 +23,9 @@ static inline bool pidfd_ended(int pidfd)
         return pidfd_wait(pidfd, INT64_MIN) == 0;
 }
 
+/* After it has ended: wait (for a moment) until whoever is reaping it has done so.  0; looks again at least every 2 ms. */
+int pidfd_wait_reaped(int pidfd);
+
 /* Reap it if it is our child and has ended; tell its exit code in any case where the kernel knows it.
  * 0 and *ret_exitcode; -EAGAIN (it runs, or it is another's child and that has not reaped it yet); -ENODATA (it was reaped by
  * somebody else, and the kernel, before 6.15, cannot tell). */
