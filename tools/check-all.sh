@@ -23,14 +23,15 @@ tests_of() { # NAME LIMIT DIR SETUP_ARGUMENTS... -- TEST_ARGUMENTS...
 
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+# The tests' own time limits know of the sanitizers; of valgrind and of an emulator they do not.
 sanitize=(-Db_sanitize=address,undefined -Db_lundef=false)
 quick=(--suite unit --suite proc --suite examples)
 
 tests_of "gcc" 1200 build -- "${quick[@]}" --suite gates
 tests_of "gcc, release" 1200 build-release --buildtype=release -Dwerror=true -- "${quick[@]}" --suite kill --suite stress
-tests_of "gcc, sanitizers" 1800 build-asan "${sanitize[@]}" -- "${quick[@]}" --timeout-multiplier 4
+tests_of "gcc, sanitizers" 1800 build-asan "${sanitize[@]}" -- "${quick[@]}"
 tests_of "clang, sanitizers" 1800 build-asan-clang --native-file tools/native-clang.ini "${sanitize[@]}" -- \
-        "${quick[@]}" --timeout-multiplier 4
+        "${quick[@]}"
 tests_of "valgrind" 1800 build -- --suite unit --timeout-multiplier 10 --num-processes 2 --wrapper "$PWD/tools/valgrind.sh"
 
 # Another libc.  musl has no kernel headers of its own, and must not see glibc's beside them.
