@@ -346,8 +346,9 @@ def rows(figure):
         if figure.state[p.peer]:
             remark = figure.state[p.peer]
         elif pairs:
-            better = (statistics.median(pairs) > 1) == figure.higher
-            remark = "brood is ahead" if better else "brood is behind"
+            # Said only of what every round agrees on.
+            if min(pairs) > 1 or max(pairs) < 1:
+                remark = "brood is ahead" if (min(pairs) > 1) == figure.higher else "brood is behind"
         elif p.peer == "brood" and figure.bar:
             met = statistics.median(values) >= figure.bar
             remark = f"bar {figure.bar}: {'met' if met else 'MISSED'}"
