@@ -142,11 +142,11 @@ static size_t home(const struct wordtable *table, uint32_t hash)
         return hash >> (32 - table->bits);
 }
 
-/* Makes room for so many words in all, at most half of the places taken. */
+/* Makes room for so many words in all, at most three of four places taken. */
 static int reserve_words(struct wordtable *table, size_t words)
 {
         unsigned bits = table->bits;
-        while (bits <= BITS_MAX && words > (size_t)1 << (bits - 1))
+        while (bits <= BITS_MAX && words > ((size_t)3 << bits) / 4)
                 bits++;
         if (bits == table->bits)
                 return 0;
@@ -337,22 +337,35 @@ int wordtable_merge(struct wordtable *table, const void *buf, size_t size)
         int r = reserve_words(table, table->used + words + 1);
         if (r == 0)
                 r = reserve_text(table, size);
-        for (; r == 0 && words > 0; words--) {
-                uint64_t count, length;
-                uint32_t hash;
-                if (end - p < 4)
-                        return -EBADMSG;
-                memcpy(&hash, p, 4);
-                p = get_number(p + 4, end, &count);
-                if (!p || count == 0)
-                        return -EBADMSG;
-                p = get_number(p, end, &length);
-                if (!p || length == 0 || length > UINT32_MAX || length > (size_t)(end - p))
-                        return -EBADMSG;
-                uint64_t key[2];
-                make_key(key, (const char *)p, length);
-                r = add(table, key, hash, (const char *)p, length, count);
-                p += length;
+        while (r == 0 && words > 0) {
+                /* The places of some words at once are fetched from the memory before the first is looked at. */
+                struct {
+                        const unsigned char *letters;
+                        uint64_t count, length;
+                        uint32_t hash;
+                } batch[32];
+                size_t n = 0;
+                for (; n < 32 && words > 0; n++, words--) {
+                        if (end - p < 4)
+                                return -EBADMSG;
+                        memcpy(&batch[n].hash, p, 4);
+                        p = get_number(p + 4, end, &batch[n].count);
+                        if (!p || batch[n].count == 0)
+                                return -EBADMSG;
+                        p = get_number(p, end, &batch[n].length);
+                        if (!p || batch[n].length == 0 || batch[n].length > UINT32_MAX ||
+                            batch[n].length > (size_t)(end - p))
+                                return -EBADMSG;
+                        batch[n].letters = p;
+                        p += batch[n].length;
+                        __builtin_prefetch(&table->words[home(table, batch[n].hash)], 1);
+                }
+                for (size_t i = 0; r == 0 && i < n; i++) {
+                        const char *letters = (const char *)batch[i].letters;
+                        uint64_t key[2];
+                        make_key(key, letters, batch[i].length);
+                        r = add(table, key, batch[i].hash, letters, batch[i].length, batch[i].count);
+                }
         }
         if (r == 0 && p != end)
                 r = -EBADMSG;
