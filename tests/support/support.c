@@ -9,9 +9,9 @@
  * child of the process that it was detached from.)
  *
  * cmocka catches SIGSEGV and its like, and jumps out of the handler into its own runner.  In a forked child this would
- * go on with the tests in the child.  So each test is called through run_one(), which puts back the dispositions that the program was
- * started with; a crash of the test process ends it, and the watcher says so.  A child that comes back into the runner
- * by a failed assertion is stopped in tear_down().
+ * go on with the tests in the child.  So each test is called through run_one(), which puts back the dispositions that
+ * the program was started with; a crash of the test process ends it, and the watcher says so.  A child that comes back
+ * into the runner by a failed assertion is stopped in tear_down().
  */
 #include "support.h"
 
