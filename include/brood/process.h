@@ -121,7 +121,8 @@ BROOD_API int brood_process_exitcode(brood_process *process, int *ret_exitcode);
 BROOD_API int brood_process_is_alive(brood_process *process);
 
 /* Ask it to end (SIGTERM), or end it (SIGKILL).  Through the pidfd: never a stranger with a recycled pid.
- * Returns 0; -ESRCH (it has ended); -EINVAL (NULL, or never started); -EPERM.  Threads: any. */
+ * Returns 0; -ESRCH (it has ended); -EINVAL (NULL, or never started); -EDEADLK (it is the calling process itself);
+ *   -EPERM (it has become another user's).  Threads: any. */
 BROOD_API int brood_process_terminate(brood_process *process);
 BROOD_API int brood_process_kill(brood_process *process);
 

@@ -4,9 +4,11 @@
  *
  * A test program is a list of cmocka tests given to support_main().  support_main() runs them in a process group of their own
  * under a watcher: after `limit_seconds` the watcher prints where each process of the group stood (state, system call, kernel
- * function, and a backtrace where gdb is there), kills the group, and fails.  The test process is a child subreaper, and each
- * test is wrapped: a test that leaves behind a process, a zombie, a descriptor, a shared mapping of a memfd, or a name in
- * /dev/shm, fails.
+ * function, and a backtrace where gdb is there), kills the group, and fails.  The watcher is the child subreaper (orphans go
+ * to it and are reaped there, so that a zombie below the test process is always one that the test process forgot), and each test
+ * is wrapped: a test that leaves behind a process, a zombie, a descriptor, a shared mapping of a memfd, or a name in
+ * /dev/shm, fails.  A forked child that fails an assertion ends with exit code 99; a test that crashes ends the program.
+ * If no test ran to its end and none failed (all were skipped), the exit status is 77.
  *
  * No sleeps as synchronisation in tests: use pipes, queues, futexes, or support_until().
  */
@@ -25,7 +27,7 @@
 /* A test wrapped by the leak checks. */
 #define support_test(function)                                                                                         \
         {                                                                                                              \
-                #function, function, support_setup, support_teardown, NULL                                             \
+#function, function, support_setup, support_teardown, NULL                                             \
         }
 int support_setup(void **state);
 int support_teardown(void **state);

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * os/child.h: the fork itself, and what only a child does.
+ */
+#ifndef BROOD_OS_CHILD_H
+#define BROOD_OS_CHILD_H
+
+#include <sys/types.h>
+
+/* fork(3): the pid, 0 in the child, or a negative errno.  The caller has blocked all signals. */
+pid_t child_fork(void);
+
+/* Wait for the end of a child that has no pidfd, and which nobody has a reason to wait for but us. */
+void child_reap(pid_t pid);
+
+/* The calling process's pid, from the kernel. */
+pid_t child_pid(void);
+
+/* Flush stdout and stderr: so that what is buffered before a fork is not written twice. */
+void child_flush(void);
+
+/* Flush stdout and stderr if anything is buffered. */
+void child_flush_pending(void);
+
+/* End with `code`, without exit handlers. */
+_Noreturn void child_exit(int code);
+
+/* In a child of a parent with one thread: have the kernel send SIGKILL when that parent ends.  0; -ESRCH if the parent is no
+ * longer `parent`. */
+int child_die_with_parent(pid_t parent);
+
+/* The name that ps shows, up to 15 bytes. */
+void child_set_name(const char *name);
+
+#endif

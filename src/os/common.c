@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * os/common.c: the public functions of <brood/common.h>.
+ */
+#include <brood/common.h>
+
+#include "os/cpu.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+
+const char *brood_version(void)
+{
+        return TEXT(BROOD_VERSION_MAJOR) "." TEXT(BROOD_VERSION_MINOR) "." TEXT(BROOD_VERSION_PATCH);
+}
+
+/* Texts of our own rather than strerror(3)'s: what a number means *here*, the same in every language and thread. */
+const char *brood_strerror(int error)
+{
+        if (error == 0)
+                return "success";
+        switch (abs(error)) {
+        case EAGAIN:
+                return "it would have to wait, or a resource is short for now";
+        case ETIMEDOUT:
+                return "the time limit has passed";
+        case EINVAL:
+                return "an argument is not valid";
+        case E2BIG:
+                return "an argument is too big, or its options come from a newer version of brood";
+        case ENOMEM:
+                return "out of memory";
+        case EMFILE:
+                return "this process has too many open descriptors";
+        case ENFILE:
+                return "the system has too many open files";
+        case EMSGSIZE:
+                return "the message or result is larger than the room for it";
+        case EPIPE:
+                return "closed or broken";
+        case ECHILD:
+                return "not a child of this process";
+        case EPERM:
+                return "not permitted in this process";
+        case ESRCH:
+                return "the process has ended";
+        case EALREADY:
+                return "already started";
+        case EDEADLK:
+                return "a process cannot wait for itself";
+        case ENODATA:
+                return "the exit code is not known: somebody else reaped the process";
+        case EOWNERDEAD:
+                return "the worker process died";
+        case ECANCELED:
+                return "cancelled: the pool was terminated";
+        case ENOEXEC:
+                return "the function is in no module that the workers have";
+        case ENOBUFS:
+                return "too many tasks are held: free results, or raise max_tasks";
+        case EUSERS:
+                return "too many processes use this queue";
+        case EUCLEAN:
+                return "the shared memory is damaged";
+        case ENOENT:
+                return "no such file or directory (is /proc mounted?)";
+        case ENOSYS:
+                return "the kernel is too old for this";
+        default:
+                break;
+        }
+#ifdef __GLIBC__
+        const char *text = strerrordesc_np(abs(error)); /* strerror(3) itself translates, and is not thread-safe */
+#else
+        const char *text = strerror(abs(error));
+#endif
+        return text == NULL ? "unknown error" : text;
+}
+
+int brood_cpu_count(void)
+{
+        return cpu_usable();
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/memfd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int memfd_new(const char *name, size_t size, size_t commit)
+{
+        int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        if (ftruncate(fd, (off_t)size) < 0) {
+                r = errno == EINVAL || errno == EFBIG ? -E2BIG : -errno;
+                goto fail;
+        }
+        r = memfd_commit(fd, 0, commit);
+        if (r < 0)
+                goto fail;
+        if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+                r = -errno;
+                goto fail;
+        }
+        return fd;
+fail:
+        close(fd);
+        return r;
+}
+
+int memfd_commit(int fd, size_t offset, size_t size)
+{
+        if (size == 0)
+                return 0;
+        while (fallocate(fd, 0, (off_t)offset, (off_t)size) < 0)
+                if (errno != EINTR)
+                        return errno == ENOSPC ? -ENOMEM : -errno;
+        return 0;
+}
+
+int memory_map(int fd, size_t size, void **ret_memory)
+{
+        int flags = MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0);
+        void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+        if (memory == MAP_FAILED)
+                return -errno;
+        *ret_memory = memory;
+        return 0;
+}
+
+void memory_unmap(void *memory, size_t size)
+{
+        munmap(memory, size);
+}
+
+size_t memory_page_size(void)
+{
+        return (size_t)sysconf(_SC_PAGESIZE);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * os/memfd.h: anonymous shared memory.
+ */
+#ifndef BROOD_OS_MEMFD_H
+#define BROOD_OS_MEMFD_H
+
+#include <stddef.h>
+
+/* A sealed memfd (it can neither shrink nor grow) of `size` bytes, close-on-exec, whose first `commit` bytes have memory behind
+ * them.  `name` is what /proc/PID/maps shows.  The descriptor, or a negative errno. */
+int memfd_new(const char *name, size_t size, size_t commit);
+
+/* Give memory to a part of a memfd: a shortage is -ENOMEM here, and not a SIGBUS at the first touch. */
+int memfd_commit(int fd, size_t offset, size_t size);
+
+/* Map a memfd shared, or `size` bytes of anonymous shared memory if fd is -1.  0 or a negative errno. */
+int memory_map(int fd, size_t size, void **ret_memory);
+void memory_unmap(void *memory, size_t size);
+
+size_t memory_page_size(void);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * os/pidfd.h: a process by its descriptor.  Exit codes are Python's: 0 to 255 as given to exit, -N for signal N.
+ */
+#ifndef BROOD_OS_PIDFD_H
+#define BROOD_OS_PIDFD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* A close-on-exec descriptor of process `pid`, or a negative errno (-ESRCH: there is none). */
+int pidfd_of(pid_t pid);
+
+/* Send a signal: 0, -ESRCH (it has been reaped), -EPERM. */
+int pidfd_signal(int pidfd, int signal);
+
+/* Wait until it has ended (a zombie has): 0, -EAGAIN (deadline now), -ETIMEDOUT. */
+int pidfd_wait(int pidfd, int64_t deadline);
+
+static inline bool pidfd_ended(int pidfd)
+{
+        return pidfd_wait(pidfd, INT64_MIN) == 0;
+}
+
+/* After it has ended: wait (for a moment) until whoever is reaping it has done so.  0; looks again at least every 2 ms. */
+int pidfd_wait_reaped(int pidfd);
+
+/* Reap it if it is our child and has ended; tell its exit code in any case where the kernel knows it.
+ * 0 and *ret_exitcode; -EAGAIN (it runs, or it is another's child and that has not reaped it yet); -ENODATA (it was reaped by
+ * somebody else, and the kernel, before 6.15, cannot tell). */
+int pidfd_reap(int pidfd, int *ret_exitcode);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/poller.h"
+#include "os/clock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+int poller_new(void)
+{
+        int fd = epoll_create1(EPOLL_CLOEXEC);
+
+        return fd < 0 ? -errno : fd;
+}
+
+int poller_add(int poller, int fd, void *name)
+{
+        struct epoll_event event = { .events = EPOLLIN, .data.ptr = name };
+
+        return epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+void poller_remove(int poller, int fd)
+{
+        struct epoll_event event = { 0 };
+
+        epoll_ctl(poller, EPOLL_CTL_DEL, fd, &event);
+}
+
+int poller_wait(int poller, void **ready, size_t room, int64_t deadline)
+{
+        struct epoll_event events[64];
+        int most = room < 64 ? (int)room : 64;
+
+        for (;;) {
+                int left = deadline_left_ms(deadline);
+                int n = epoll_wait(poller, events, most, left);
+
+                if (n < 0 && errno != EINTR)
+                        return -errno;
+                if (n > 0) {
+                        for (int i = 0; i < n; i++)
+                                ready[i] = events[i].data.ptr;
+                        return n;
+                }
+                if (n == 0 && left == 0)
+                        return deadline == DEADLINE_NOW ? -EAGAIN : -ETIMEDOUT;
+        }
+}
+
+int poll_readable(const int *fds, size_t count, unsigned char *ready, int64_t deadline)
+{
+        struct pollfd few[16];
+        struct pollfd *entries = count <= 16 ? few : malloc(count * sizeof *entries);
+
+        if (entries == NULL)
+                return -ENOMEM;
+        for (size_t i = 0; i < count; i++)
+                entries[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
+
+        int n, left;
+        do {
+                left = deadline_left_ms(deadline);
+                n = poll(entries, count, left);
+        } while ((n < 0 && errno == EINTR) || (n == 0 && left != 0));
+        int r = n < 0 ? -errno : n;
+        for (size_t i = 0; i < count && r >= 0; i++)
+                ready[i] = entries[i].revents != 0;
+        if (entries != few)
+                free(entries);
+        return r;
+}

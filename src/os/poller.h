@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * os/poller.h: waiting for one of many descriptors that come and go (epoll), and for a few (poll).
+ */
+#ifndef BROOD_OS_POLLER_H
+#define BROOD_OS_POLLER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A set of descriptors, each with a pointer that names it: the set's own descriptor, close-on-exec, or a negative errno. */
+int poller_new(void);
+int poller_add(int poller, int fd, void *name);
+void poller_remove(int poller, int fd);
+
+/* Wait until some are readable: how many, with their names in `ready`; -EAGAIN (deadline now), -ETIMEDOUT. */
+int poller_wait(int poller, void **ready, size_t room, int64_t deadline);
+
+/* Wait until one of `count` descriptors is readable (entries of -1 are passed over), or the deadline: a bit mask would not do for
+ * many, so `ready[i]` tells.  How many; 0 at the deadline. */
+int poll_readable(const int *fds, size_t count, unsigned char *ready, int64_t deadline);
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/signals.h"
+
+#include <stdio.h>
+
+void signals_block_all(sigset_t *ret_before)
+{
+        sigset_t all;
+
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, ret_before);
+}
+
+void signals_restore(const sigset_t *mask)
+{
+        pthread_sigmask(SIG_SETMASK, mask, NULL);
+}
+
+void signals_default_sigchld(struct sigaction *ret_before)
+{
+        struct sigaction action = { .sa_handler = SIG_DFL };
+
+        sigaction(SIGCHLD, &action, ret_before);
+}
+
+void signals_restore_sigchld(const struct sigaction *before)
+{
+        sigaction(SIGCHLD, before, NULL);
+}
+
+const char *signal_name(int signal, char buffer[SIGNAL_NAME_MAX])
+{
+        static const struct {
+                int signal;
+                const char *name;
+        } names[] = {
+                { SIGHUP, "SIGHUP" },       { SIGINT, "SIGINT" },   { SIGQUIT, "SIGQUIT" }, { SIGILL, "SIGILL" },
+                { SIGTRAP, "SIGTRAP" },     { SIGABRT, "SIGABRT" }, { SIGBUS, "SIGBUS" },   { SIGFPE, "SIGFPE" },
+                { SIGKILL, "SIGKILL" },     { SIGUSR1, "SIGUSR1" }, { SIGSEGV, "SIGSEGV" }, { SIGUSR2, "SIGUSR2" },
+                { SIGPIPE, "SIGPIPE" },     { SIGALRM, "SIGALRM" }, { SIGTERM, "SIGTERM" }, { SIGSTKFLT, "SIGSTKFLT" },
+                { SIGVTALRM, "SIGVTALRM" }, { SIGPROF, "SIGPROF" }, { SIGXCPU, "SIGXCPU" }, { SIGXFSZ, "SIGXFSZ" },
+                { SIGIO, "SIGIO" },         { SIGPWR, "SIGPWR" },   { SIGSYS, "SIGSYS" },
+        };
+
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+                if (names[i].signal == signal)
+                        return names[i].name;
+        snprintf(buffer, SIGNAL_NAME_MAX, "signal %d", signal);
+        return buffer;
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * process/process.c: the process object: made, joined, asked, freed.  Its birth is in start.c.
+ */
+#include "process/process.h"
+#include "os/child.h"
+#include "os/clock.h"
+#include "os/descriptors.h"
+#include "os/options.h"
+#include "os/pidfd.h"
+#include "process/registry.h"
+#include "process/start.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int check_class(const brood_process_class *class)
+{
+        static const brood_process_class zero;
+
+        if (class->run == NULL || class->size > BROOD_PROCESS_STATE_MAX)
+                return -EINVAL;
+        return memcmp(class->reserved, zero.reserved, sizeof zero.reserved) == 0 ? 0 : -EINVAL;
+}
+
+/* Copy the given name, or make the next default one. */
+static int set_name(brood_process *process)
+{
+        const char *name = process->options.name;
+        const brood_process_class *class = process->options.process_class;
+        struct registry *registry;
+
+        if (name != NULL) {
+                size_t length = strnlen(name, sizeof process->name);
+                if (length == 0 || length == sizeof process->name)
+                        return -EINVAL;
+                memcpy(process->name, name, length);
+                return 0;
+        }
+        int r = registry_lock(&registry);
+        if (r < 0)
+                return r;
+        const char *kind = class != NULL && class->name != NULL ? class->name : "Process";
+        snprintf(process->name, sizeof process->name, "%.48s-%u", kind, ++registry->names);
+        registry_unlock();
+        return 0;
+}
+
+/* A handle with checked options, no name and no state yet. */
+static brood_process *process_alloc(const brood_process_options *options)
+{
+        brood_process *process = calloc(1, sizeof *process);
+
+        if (process != NULL) {
+                process->options = *options;
+                process->owner = child_pid();
+                process->pidfd = -1;
+        }
+        return process;
+}
+
+int brood_process_new_sized(brood_process **ret_process, const brood_process_options *options, size_t options_size)
+{
+        brood_process_options known;
+
+        if (ret_process == NULL)
+                return -EINVAL;
+        int r = options_read(&known, sizeof known, options, options_size);
+        if (r < 0)
+                return r;
+        const brood_process_class *class = known.process_class;
+        if ((known.target == NULL) == (class == NULL))
+                return -EINVAL;
+        r = class == NULL ? 0 : check_class(class);
+        if (r < 0)
+                return r;
+
+        brood_process *process = process_alloc(&known);
+        if (process == NULL)
+                return -ENOMEM;
+        r = set_name(process);
+        if (r < 0)
+                goto fail;
+        if (class != NULL && class->size > 0) {
+                process->self = calloc(1, class->size);
+                if (process->self == NULL) {
+                        r = -ENOMEM;
+                        goto fail;
+                }
+        }
+        if (class != NULL && class->init != NULL) {
+                r = class->init(process, known.arg);
+                if (r < 0)
+                        goto fail;
+        }
+        *ret_process = process;
+        return 0;
+fail:
+        free(process->self);
+        free(process);
+        return r;
+}
+
+void brood_process_free(brood_process *process)
+{
+        struct registry *registry;
+
+        if (process == NULL)
+                return;
+        if (process->owner == child_pid()) {
+                const brood_process_class *class = process->options.process_class;
+
+                if (load_acquire(&process->state) == PROCESS_RUNNING && !process->options.detached) {
+                        pidfd_signal(process->pidfd, SIGKILL);
+                        brood_process_join(process, BROOD_FOREVER);
+                }
+                /* The registry was made by the start, so that the lock cannot fail. */
+                if (load_acquire(&process->state) != PROCESS_NEW && registry_lock(&registry) == 0) {
+                        registry_report(registry, process);
+                        registry_unlock();
+                }
+                if (class != NULL && class->fini != NULL)
+                        class->fini(process);
+        }
+        descriptor_close(&process->pidfd);
+        free(process->self);
+        free(process);
+}
+
+void *brood_process_self(brood_process *process)
+{
+        return process == NULL ? NULL : process->self;
+}
+
+int brood_process_start(brood_process *process)
+{
+        if (process == NULL)
+                return -EINVAL;
+        if (process->owner != child_pid())
+                return -EPERM;
+        pid_t pid = process_fork(process);
+        if (pid != 0)
+                return pid < 0 ? pid : 0;
+
+        const brood_process_class *class = process->options.process_class;
+        int code = class != NULL ? class->run(process) : process->options.target(process->options.arg);
+        child_flush();
+        child_exit(code & 255);
+}
+
+pid_t brood_fork(brood_process **ret_process)
+{
+        static const brood_process_options none;
+
+        if (ret_process == NULL)
+                return -EINVAL;
+        brood_process *process = process_alloc(&none);
+        if (process == NULL)
+                return -ENOMEM;
+        int r = set_name(process);
+        pid_t pid = r < 0 ? r : process_fork(process);
+        if (pid < 0)
+                free(process);
+        else
+                *ret_process = pid == 0 ? NULL : process; /* the child keeps it as its current process */
+        return pid;
+}
+
+/* Whether this handle is of a child of the calling process: 0, -EINVAL, -ECHILD, -EDEADLK. */
+static int check_child(const brood_process *process)
+{
+        if (process == NULL || load_acquire(&process->state) == PROCESS_NEW)
+                return -EINVAL;
+        if (process->owner == child_pid())
+                return 0;
+        return process == registry_in_child()->current ? -EDEADLK : -ECHILD;
+}
+
+int brood_process_join(brood_process *process, int timeout_ms)
+{
+        int64_t deadline = deadline_after_ms(timeout_ms);
+        struct registry *registry;
+        int r = check_child(process);
+
+        while (r == 0) {
+                r = pidfd_wait(process->pidfd, deadline);
+                if (r < 0)
+                        break;
+                r = registry_lock(&registry);
+                if (r < 0)
+                        break;
+                r = registry_reap(registry, process);
+                if (r == -EAGAIN && process->options.detached)
+                        r = 0; /* it has ended; its reaping is another's business */
+                if (r == 0)
+                        registry_report(registry, process);
+                registry_unlock();
+                if (r != -EAGAIN)
+                        break;
+                /* Ended, but not yet reaped by the one who is doing so right now. */
+                r = pidfd_wait_reaped(process->pidfd);
+        }
+        return r;
+}
+
+int brood_process_exitcode(brood_process *process, int *ret_exitcode)
+{
+        struct registry *registry;
+        int r = check_child(process);
+
+        if (r < 0 || ret_exitcode == NULL)
+                return r < 0 ? (r == -EDEADLK ? -ECHILD : r) : -EINVAL;
+        r = registry_lock(&registry);
+        if (r < 0)
+                return r;
+        r = registry_reap(registry, process);
+        if (r == 0 && process->exitcode == BROOD_EXITCODE_UNKNOWN)
+                r = -ENODATA;
+        if (r == 0)
+                *ret_exitcode = process->exitcode;
+        registry_unlock();
+        return r;
+}
+
+int brood_process_is_alive(brood_process *process)
+{
+        if (process == NULL)
+                return -EINVAL;
+        if (load_acquire(&process->state) != PROCESS_RUNNING)
+                return 0;
+        if (process->pidfd < 0)
+                return 1; /* the process itself asks */
+        if (!pidfd_ended(process->pidfd))
+                return 1;
+        if (process->owner == child_pid()) {
+                int code;
+                brood_process_exitcode(process, &code); /* reaps it */
+        }
+        return 0;
+}
+
+static int process_signal(brood_process *process, int signal)
+{
+        if (process == NULL || load_acquire(&process->state) == PROCESS_NEW)
+                return -EINVAL;
+        if (process->pidfd < 0)
+                return -EDEADLK;
+        return brood_process_is_alive(process) ? pidfd_signal(process->pidfd, signal) : -ESRCH;
+}
+
+int brood_process_terminate(brood_process *process)
+{
+        return process_signal(process, SIGTERM);
+}
+
+int brood_process_kill(brood_process *process)
+{
+        return process_signal(process, SIGKILL);
+}
+
+pid_t brood_process_pid(const brood_process *process)
+{
+        return process == NULL ? -EINVAL : process->pid;
+}
+
+const char *brood_process_name(const brood_process *process)
+{
+        return process == NULL ? "" : process->name;
+}
+
+int brood_process_sentinel(const brood_process *process)
+{
+        return process == NULL || process->pidfd < 0 ? -EINVAL : process->pidfd;
+}
+
+void process_hide(brood_process *process)
+{
+        process->hidden = true;
+}
+
+void process_make_helper(brood_process *process)
+{
+        process->hidden = true;
+        process->signals_stay = true;
+}
+
+const sigset_t *process_parent_mask(const brood_process *process)
+{
+        return &process->mask;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+#include "process/registry.h"
+#include "os/atfork.h"
+#include "os/child.h"
+#include "os/clock.h"
+#include "os/descriptors.h"
+#include "os/memfd.h"
+#include "os/pidfd.h"
+#include "os/poller.h"
+
+#include <errno.h>
+
+#define REGISTRY_EMPTY                                                                                                 \
+        {                                                                                                              \
+                .line = LIFELINE_NONE, .poller = -1, .none_left = -1                                                   \
+        }
+
+static struct registry registry = REGISTRY_EMPTY;
+
+/* Let go of what this process has of a registry: its own after a failed start, its parent's in a forked child.  What a fork
+ * shares with the parent, such as the poller's set, is left as it is; only our descriptors of it are closed. */
+static void registry_drop(void)
+{
+        lifeline_leave(&registry.line);
+        descriptor_close(&registry.poller);
+        descriptor_close(&registry.none_left);
+        if (registry.gate != NULL && !registry.starting)
+                memory_unmap(registry.gate, sizeof *registry.gate);
+        brood_process *current = registry.current;
+        registry = (struct registry)REGISTRY_EMPTY;
+        registry.current = current;
+}
+
+static int registry_make(void)
+{
+        int r = lifeline_open(&registry.line);
+        if (r < 0)
+                return r;
+        void *gate;
+        r = memory_map(-1, sizeof(struct gate), &gate);
+        if (r < 0)
+                goto fail;
+        registry.gate = gate;
+        r = registry.poller = poller_new();
+        if (r < 0)
+                goto fail;
+        r = registry.none_left = eventfd_new();
+        if (r < 0)
+                goto fail;
+        r = poller_add(registry.poller, registry.none_left, NULL);
+        if (r < 0)
+                goto fail;
+        eventfd_raise(registry.none_left);
+        registry.ended_end = &registry.ended;
+        registry.owner = child_pid();
+        return 0;
+fail:
+        registry_drop();
+        return r;
+}
+
+int registry_lock(struct registry **ret_registry)
+{
+        static bool hooked; /* stays true in children: the hook is inherited */
+        int r = process_lock();
+
+        if (r < 0)
+                return r;
+        if (!hooked) {
+                atfork_add(registry_drop);
+                hooked = true;
+        }
+        /* A child of a raw clone or of _Fork(3) has run no hook, and finds its parent's registry. */
+        if (registry.owner != 0 && registry.owner != child_pid())
+                registry_drop();
+        if (registry.owner == 0) {
+                r = registry_make();
+                if (r < 0) {
+                        process_unlock();
+                        return r;
+                }
+        }
+        *ret_registry = &registry;
+        return 0;
+}
+
+void registry_unlock(void)
+{
+        process_unlock();
+}
+
+struct registry *registry_in_child(void)
+{
+        return &registry;
+}
+
+int registry_add(struct registry *r, brood_process *process)
+{
+        if (process->options.detached || process->hidden)
+                return 0;
+        int error = poller_add(r->poller, process->pidfd, process);
+        if (error < 0)
+                return error;
+        process->waitable = true;
+        if (r->waitable++ == 0)
+                eventfd_lower(r->none_left);
+        return 0;
+}
+
+void registry_report(struct registry *r, brood_process *process)
+{
+        if (!process->waitable)
+                return;
+        process->waitable = false;
+        for (brood_process **at = &r->ended; *at != NULL; at = &(*at)->next) {
+                if (*at != process)
+                        continue;
+                *at = process->next;
+                if (r->ended_end == &process->next)
+                        r->ended_end = at;
+                break;
+        }
+        if (--r->waitable == 0)
+                eventfd_raise(r->none_left);
+}
+
+int registry_reap(struct registry *r, brood_process *process)
+{
+        if (load_acquire(&process->state) == PROCESS_ENDED)
+                return 0;
+        int code = BROOD_EXITCODE_UNKNOWN;
+        int error = pidfd_reap(process->pidfd, &code);
+        if (error == -EAGAIN)
+                return error;
+        process->exitcode = code;
+        store_release(&process->state, PROCESS_ENDED);
+        if (process->waitable) {
+                poller_remove(r->poller, process->pidfd);
+                process->next = NULL;
+                *r->ended_end = process;
+                r->ended_end = &process->next;
+        }
+        return 0;
+}
+
+void registry_sweep(struct registry *r)
+{
+        void *ready[64];
+        int n;
+
+        do {
+                n = poller_wait(r->poller, ready, 64, DEADLINE_NOW);
+                int reaped = 0;
+                for (int i = 0; i < n; i++)
+                        if (ready[i] != NULL)
+                                reaped += registry_reap(r, ready[i]) == 0;
+                if (reaped == 0)
+                        break;
+        } while (n == 64);
+}

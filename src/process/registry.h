@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * process/registry.h: the one piece of per-process state that brood has, and the process object.
+ *
+ * The registry of a process holds what its starts need (the lifeline, the gate) and which children may still be waited for.  It
+ * is made by the first start, guarded by the process-wide lock (os/atfork.h), and forgotten in a forked child, which makes its
+ * own at its own first start.
+ */
+#ifndef BROOD_PROCESS_REGISTRY_H
+#define BROOD_PROCESS_REGISTRY_H
+
+#include <brood/process.h>
+
+#include "os/atomic.h"
+#include "os/lifeline.h"
+
+#include <signal.h>
+
+/* The gate: a page shared between a process and the children that it is starting.
+ *
+ * A child must not run its target, let alone end, before its parent has a pidfd for it: a host's handler could reap it, and
+ * the pid would be another's.  So each start takes a ticket, and its child waits at the gate until that ticket is released.
+ *
+ *   word         written by                         read by
+ *   released     the parent, in ticket order        children waiting at the gate
+ *   refused      the parent, before it releases     the child whose ticket it is: it exits
+ *   grandchild   the first-level child of a         the parent, after that child's end
+ *                detached start, once
+ */
+struct gate {
+        atomic_u32 released;
+        atomic_u32 refused;
+        atomic_u32 grandchild; /* its pid, or a negative errno, or 0 */
+};
+
+enum process_state {
+        PROCESS_NEW,
+        PROCESS_RUNNING,
+        PROCESS_ENDED, /* and reaped, or out of our reach */
+};
+
+/* All members but the first four are guarded by the process-wide lock once the process was started. */
+struct brood_process {
+        brood_process_options options;
+        char name[BROOD_PROCESS_NAME_MAX + 1];
+        void *self;
+        pid_t owner; /* the process that made this handle */
+
+        atomic_u32 state; /* an enum process_state; read without the lock too */
+        pid_t pid;
+        int pidfd;
+        int exitcode;        /* once ENDED: a code, or BROOD_EXITCODE_UNKNOWN */
+        bool hidden;         /* one of brood's own helpers: brood_wait() does not return it */
+        bool signals_stay;   /* in the child: all signals stay blocked, the mask is in `mask` */
+        bool waitable;       /* counted in the registry: a child that was neither joined nor returned by brood_wait() */
+        brood_process *next; /* in the registry's list of ended ones, if waitable */
+        sigset_t mask;
+};
+
+struct registry {
+        pid_t owner; /* 0: nothing here yet */
+        struct lifeline line;
+        struct gate *gate;
+        bool starting; /* a start is forking: its child still needs the gate */
+        uint32_t tickets;
+        int poller;        /* the pidfds of the running children, named by their handles */
+        int none_left;     /* an event that is raised while `waitable` is 0; in the poller, named NULL */
+        unsigned waitable; /* children that brood_wait() may still return */
+        unsigned names;    /* default names given so far */
+        brood_process *ended, **ended_end; /* waitable ones that have ended, oldest first */
+        brood_process *current;            /* the handle of the process that we are, if we are one of a parent's */
+};
+
+/* Take the process-wide lock, with the registry of this process made: 0, or a negative errno without the lock. */
+int registry_lock(struct registry **ret_registry);
+void registry_unlock(void);
+
+/* For the child of a start: the registry that fork has just emptied. */
+struct registry *registry_in_child(void);
+
+/* All with the lock held: a started child comes in, is looked at, is reported (joined or waited for). */
+int registry_add(struct registry *registry, brood_process *process);
+void registry_report(struct registry *registry, brood_process *process);
+
+/* Reap this process if it has ended.  0 (it is ENDED now), -EAGAIN. */
+int registry_reap(struct registry *registry, brood_process *process);
+
+/* Reap whichever children have ended. */
+void registry_sweep(struct registry *registry);
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * process/start.c: the birth of a child.
+ *
+ *     parent                                          child
+ *     ticket; branch of the lifeline
+ *     signals blocked
+ *     fork  ----------------------------------------> lifeline armed: from here the parent's end is ours
+ *     pidfd of the child, which waits                 waits at the gate
+ *     counted among the children
+ *     ticket released ------------------------------> signal mask restored, target
+ *
+ * A detached process is the child of a child: the first one forks it, tells its pid in the gate, and ends; the second waits at
+ * the gate under the parent's lifeline like any child, and gives the lifeline up once it is let through.
+ *
+ * Killed here -> what is left.  The parent, anywhere: the kernel kills a child that is armed; one that is not yet armed finds
+ * the lifeline cut and exits.  The child, before its target: it has ended with that signal, and join says so.  The first-level
+ * child: the parent finds no pid, refuses the ticket, and a grandchild that waits there exits.
+ */
+#include "process/start.h"
+#include "os/child.h"
+#include "os/clock.h"
+#include "os/descriptors.h"
+#include "os/futex.h"
+#include "os/memfd.h"
+#include "os/pidfd.h"
+#include "os/signals.h"
+
+#include <errno.h>
+#include <limits.h>
+
+/* What both sides of a fork know. */
+struct birth {
+        struct gate *gate;
+        uint32_t ticket;
+        int branch;
+        sigset_t mask;
+};
+
+static void gate_release(struct birth *birth, bool refuse)
+{
+        if (refuse)
+                store_relaxed(&birth->gate->refused, birth->ticket);
+        store_release(&birth->gate->released, birth->ticket); /* R1: pairs with A1 in gate_wait */
+        futex_wake(&birth->gate->released, INT_MAX);
+}
+
+/* In the child: wait for the ticket.  The lifeline is armed, so a parent that dies meanwhile ends this wait with SIGKILL. */
+static void gate_wait(const struct birth *birth)
+{
+        for (;;) {
+                uint32_t released = load_acquire(&birth->gate->released); /* A1 */
+                if ((int32_t)(released - birth->ticket) >= 0)
+                        break;
+                futex_wait(&birth->gate->released, released, DEADLINE_NEVER);
+        }
+        if (load_relaxed(&birth->gate->refused) == birth->ticket)
+                child_exit(255);
+}
+
+static void arm_or_exit(const struct birth *birth)
+{
+        struct lifeline left_already = LIFELINE_NONE; /* by the fork hook */
+
+        if (lifeline_arm(&left_already, birth->branch) < 0)
+                child_exit(255);
+}
+
+/* In the child, up to the moment at which it becomes the user's.  The gate's page is the parent's, and is let go. */
+static void enter(struct birth *birth, brood_process *process)
+{
+        arm_or_exit(birth);
+        if (process->options.detached) {
+                /* The first-level child: its own ticket is the parent's first, the grandchild's is the next. */
+                gate_wait(birth);
+                birth->ticket++;
+                pid_t pid = child_fork();
+                if (pid != 0) {
+                        store_release(&birth->gate->grandchild,
+                                      (uint32_t)pid); /* R2: pairs with A2 in start_detached */
+                        child_exit(0);
+                }
+                arm_or_exit(birth);
+        }
+        gate_wait(birth);
+        memory_unmap(birth->gate, sizeof *birth->gate);
+        if (process->options.detached)
+                descriptor_close(&birth->branch);
+        process->pid = child_pid();
+        store_release(&process->state, PROCESS_RUNNING);
+        registry_in_child()->current = process;
+        process->mask = birth->mask;
+        if (!process->signals_stay)
+                signals_restore(&birth->mask);
+}
+
+/* In the parent: wait for the first-level child, and find the grandchild. */
+static int find_grandchild(struct birth *birth, brood_process *process)
+{
+        int code;
+
+        pidfd_wait(process->pidfd, DEADLINE_NEVER);
+        pidfd_reap(process->pidfd, &code);
+        descriptor_close(&process->pidfd);
+
+        birth->ticket++;
+        int32_t pid = (int32_t)load_acquire(&birth->gate->grandchild); /* A2 */
+        if (pid <= 0)
+                return pid < 0 ? pid : -EAGAIN;
+        int pidfd = pidfd_of(pid);
+        if (pidfd < 0)
+                return pidfd == -ESRCH ? -EAGAIN : pidfd;
+        process->pid = pid;
+        process->pidfd = pidfd;
+        return 0;
+}
+
+/* In the parent, once the fork has succeeded: take the child in, or have it exit at the gate. */
+static int admit(struct registry *registry, struct birth *birth, brood_process *process, pid_t pid)
+{
+        /* The parent's copy of the branch goes first: the descriptor that it frees is the one that the pidfd needs. */
+        descriptor_close(&birth->branch);
+        process->pidfd = pidfd_of(pid);
+        if (process->pidfd < 0) {
+                int r = process->pidfd;
+                process->pidfd = -1;
+                gate_release(birth, true);
+                child_reap(pid);
+                return r;
+        }
+
+        int r;
+        if (process->options.detached) {
+                gate_release(birth, false);
+                r = find_grandchild(birth, process);
+        } else {
+                process->pid = pid;
+                r = registry_add(registry, process);
+        }
+        gate_release(birth, r < 0);
+        if (r == 0) {
+                store_release(&process->state, PROCESS_RUNNING);
+                return 0;
+        }
+        if (process->pidfd >= 0) {
+                int code;
+                pidfd_wait(process->pidfd, DEADLINE_NEVER);
+                pidfd_reap(process->pidfd, &code);
+                descriptor_close(&process->pidfd);
+        }
+        process->pid = 0;
+        return r;
+}
+
+int process_fork(brood_process *process)
+{
+        struct registry *registry;
+
+        child_flush();
+        int r = registry_lock(&registry);
+        if (r < 0)
+                return r;
+        if (load_acquire(&process->state) != PROCESS_NEW) {
+                r = -EALREADY;
+                goto out;
+        }
+        registry_sweep(registry);
+
+        struct birth birth = { .gate = registry->gate, .ticket = ++registry->tickets };
+        if (process->options.detached)
+                registry->tickets++;
+        birth.branch = lifeline_branch(&registry->line);
+        if (birth.branch < 0) {
+                r = birth.branch;
+                goto out;
+        }
+        store_relaxed(&birth.gate->grandchild, 0);
+        registry->starting = true;
+        signals_block_all(&birth.mask);
+        pid_t pid = child_fork();
+        if (pid == 0) {
+                enter(&birth, process);
+                return 0;
+        }
+        registry->starting = false;
+        if (pid > 0) {
+                r = admit(registry, &birth, process, pid);
+        } else {
+                r = pid;
+                descriptor_close(&birth.branch);
+                gate_release(&birth, false);
+        }
+        signals_restore(&birth.mask);
+        if (r == 0)
+                r = process->pid;
+out:
+        registry_unlock();
+        return r;
+}

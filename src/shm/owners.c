@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+#include "shm/owners.h"
+#include "os/identity.h"
+
+enum { PID_BITS = 22, START_BITS = IDENTITY_START_BITS };
+static_assert(PID_BITS + OWNERS_GENERATION_BITS + START_BITS == 64, "an entry is one word");
+
+#define GENERATION_MASK ((UINT32_C(1) << OWNERS_GENERATION_BITS) - 1)
+
+static uint64_t entry_make(struct identity who, uint32_t generation)
+{
+        return (uint64_t)(uint32_t)who.pid << (64 - PID_BITS) | (uint64_t)generation << START_BITS | who.start;
+}
+
+static struct identity entry_identity(uint64_t entry)
+{
+        return (struct identity){
+                .pid = (pid_t)(entry >> (64 - PID_BITS)),
+                .start = (uint32_t)(entry & ((UINT64_C(1) << START_BITS) - 1)),
+        };
+}
+
+static uint32_t entry_generation(uint64_t entry)
+{
+        return (uint32_t)(entry >> START_BITS) & GENERATION_MASK;
+}
+
+static uint32_t owner_make(uint32_t index, uint64_t entry)
+{
+        return entry_generation(entry) << OWNERS_INDEX_BITS | index;
+}
+
+static uint32_t owner_index(uint32_t owner)
+{
+        return owner & (OWNERS_COUNT - 1);
+}
+
+uint32_t owners_register(struct owners *owners)
+{
+        struct identity self = identity_self();
+
+        for (uint32_t i = 1; i < OWNERS_COUNT; i++) {
+                uint64_t entry = load_relaxed(&owners->entries[i]);
+
+                if (entry_identity(entry).pid != 0)
+                        continue;
+                uint64_t mine = entry_make(self, (entry_generation(entry) + 1) & GENERATION_MASK);
+                if (cas_u64(&owners->entries[i], entry, mine))
+                        return owner_make(i, mine);
+        }
+        return OWNER_NONE;
+}
+
+void owners_release(struct owners *owners, uint32_t owner)
+{
+        atomic_u64 *at = &owners->entries[owner_index(owner)];
+        uint64_t entry = load_relaxed(at);
+
+        /* The generation stays, so that the next one is new. */
+        if (owner_make(owner_index(owner), entry) == owner)
+                cas_u64(at, entry, entry_make((struct identity){ 0 }, entry_generation(entry)));
+}
+
+bool owners_alive(struct owners *owners, uint32_t owner)
+{
+        uint64_t entry = load_acquire(&owners->entries[owner_index(owner)]);
+        struct identity who = entry_identity(entry);
+
+        if (owner_index(owner) == 0 || who.pid == 0 || owner_make(owner_index(owner), entry) != owner)
+                return false;
+        return identity_is_alive(who);
+}
+
+uint32_t owners_next(struct owners *owners, uint32_t *at)
+{
+        while (++*at < OWNERS_COUNT) {
+                uint64_t entry = load_acquire(&owners->entries[*at]);
+                if (entry_identity(entry).pid != 0)
+                        return owner_make(*at, entry);
+        }
+        return OWNER_NONE;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#include "shm/region.h"
+#include "os/descriptors.h"
+#include "os/memfd.h"
+
+#include <errno.h>
+
+int region_new(struct region *region, const char *name, enum region_kind kind, uint64_t layout, size_t size,
+               size_t commit)
+{
+        size_t page = memory_page_size();
+        void *memory;
+
+        if (size > SIZE_MAX / 2)
+                return -E2BIG;
+        size = round_up(size, page);
+        int fd = memfd_new(name, size, round_up(commit, page));
+        if (fd < 0)
+                return fd;
+        int r = memory_map(fd, size, &memory);
+        if (r < 0) {
+                descriptor_close(&fd);
+                return r;
+        }
+        *region = (struct region){ .fd = fd, .size = size, .head = memory };
+        *region->head = (struct region_head){
+                .magic = REGION_MAGIC,
+                .version = REGION_VERSION,
+                .kind = kind,
+                .layout = layout,
+                .size = size,
+        };
+        return 0;
+}
+
+void region_drop(struct region *region)
+{
+        if (region->head != NULL)
+                memory_unmap(region->head, region->size);
+        descriptor_close(&region->fd);
+        *region = (struct region)REGION_NONE;
+}
+
+int region_check(const struct region *region, enum region_kind kind, uint64_t layout)
+{
+        const struct region_head *head = region->head;
+
+        return head->magic == REGION_MAGIC && head->version == REGION_VERSION && head->kind == (uint32_t)kind &&
+                       head->layout == layout && head->size == region->size
+                   ? 0
+                   : -EUCLEAN;
+}
+
+int region_commit(const struct region *region, size_t offset, size_t size)
+{
+        return memfd_commit(region->fd, offset, size);
+}

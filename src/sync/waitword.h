@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sync/waitword.h: sleeping until something in shared memory has changed, at no cost to those who change it while nobody sleeps.
+ *
+ * A wait word is a count of events with one bit: SLEEPERS, "somebody may be asleep".
+ *
+ *     sleeper                                   waker
+ *     word = waitword_prepare(w)  (sets bit)    change the state                 (sequentially consistent)
+ *     look at the state again                   waitword_wake_one(w): if the bit is set, clear it, count up, futex_wake
+ *     waitword_sleep(w, word)
+ *
+ * Either the waker sees the bit, or the sleeper, which set it before it looked, sees the change: both sides store first and
+ * load second, all sequentially consistent (Dekker's argument).  If the waker comes in between, the count differs and the sleep
+ * returns at once.
+ *
+ * The bit is a hint that may be stale: set with nobody asleep (a sleeper was killed) it costs one futex_wake, which clears it.
+ * Cleared with somebody asleep (the waker woke one of several) it is set again by the woken one, which always prepares again; and
+ * that one, when it has got what it came for and there is more, wakes the next: waitword_pass_on().  A sleeper that is killed after it
+ * was woken and before it has passed on leaves the others asleep beside a change: therefore no sleep is longer than a slice, unless
+ * somebody watches over the processes and calls waitword_wake_all() after a death.
+ */
+#ifndef BROOD_SYNC_WAITWORD_H
+#define BROOD_SYNC_WAITWORD_H
+
+#include "os/atomic.h"
+
+#include <stdbool.h>
+
+#define WAITWORD_SLEEPERS UINT32_C(1)
+#define WAITWORD_EVENT UINT32_C(2)
+
+/* Announce a sleep; the value to give to waitword_sleep after the state was looked at once more. */
+uint32_t waitword_prepare(atomic_u32 *word);
+
+/* Sleep until an event or the deadline: 0 or -ETIMEDOUT.  May wake for no reason. */
+int waitword_sleep(atomic_u32 *word, uint32_t prepared, int64_t deadline);
+
+void waitword_wake_slow(atomic_u32 *word, int count);
+
+static inline bool waitword_has_sleepers(atomic_u32 *word)
+{
+        return load_seq_cst(word) & WAITWORD_SLEEPERS;
+}
+
+/* After a change that one sleeper can use. */
+static inline void waitword_wake_one(atomic_u32 *word)
+{
+        if (waitword_has_sleepers(word))
+                waitword_wake_slow(word, 1);
+}
+
+/* After a change that concerns all, or a death. */
+void waitword_wake_all(atomic_u32 *word);
+
+#endif
