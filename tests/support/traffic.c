@@ -138,7 +138,7 @@ static bool replace_finished(struct storm *storm)
 {
         for (int i = 0; i < storm->plan->producers; i++) {
                 int status;
-                if (waitpid(storm->pids[i], &status, WNOHANG) != storm->pids[i])
+                if (!storm->pids[i] || waitpid(storm->pids[i], &status, WNOHANG) != storm->pids[i])
                         continue;
                 storm->pids[i] = 0;
                 assert_int_equal(check_code(status), 0);
