@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tests/pool/tasks.h: what the pool's tests have in common: tasks, and a page that host and workers share.
+ */
+#ifndef BROOD_TESTS_TASKS_H
+#define BROOD_TESTS_TASKS_H
+
+#include "check.h"
+
+#include <brood/pool.h>
+
+#include <fcntl.h>
+
+/* Shared by a test and all that it forks; made anew by each test that needs it, before the pool is. */
+struct tasks_page {
+        atomic_int gate;    /* gated_task() waits until it is raised */
+        atomic_int started; /* tasks that have begun */
+        atomic_int ended;
+        atomic_int initialized; /* initializers that have run */
+        atomic_int number;
+        pid_t pids[16];
+        int64_t moment;
+};
+extern struct tasks_page *tasks_page;
+
+void tasks_begin(void);
+void tasks_finish(void);
+
+/* Gives back its argument. */
+ssize_t echo_task(const void *arg, size_t size, void *out, size_t room);
+/* Ends when the gate is raised; its result is its argument. */
+ssize_t gated_task(const void *arg, size_t size, void *out, size_t room);
+/* Does the argument, an int, to itself: above 0, that signal; below, exit with the negative. */
+ssize_t die_task(const void *arg, size_t size, void *out, size_t room);
+
+brood_pool *make_pool(int processes);
+/* Close, join within the limit, free. */
+void end_pool(brood_pool *pool);
+/* Wait until as many workers live as the pool was made with; their pids go to `pids` (room for 16), if not NULL. */
+void await_workers(brood_pool *pool, pid_t *pids);
+bool pool_breaks(brood_pool *pool);
+/* Submit; the result is returned. */
+brood_result *submit(brood_pool *pool, brood_task_function function, const void *arg, size_t size);
+brood_result *submit_int(brood_pool *pool, brood_task_function function, int value);
+
+#endif
