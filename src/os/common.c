@@ -66,8 +66,6 @@ const char *brood_strerror(int error)
                 return "too many processes use this queue";
         case EUCLEAN:
                 return "the shared memory is damaged";
-        case ENOENT:
-                return "no such file or directory (is /proc mounted?)";
         case ENOSYS:
                 return "the kernel is too old for this";
         default:

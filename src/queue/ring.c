@@ -103,6 +103,15 @@ static inline unsigned char *slot_bytes(const struct ring *ring, struct ring_slo
         return region_at(ring->region, ring->spill_offset + slot_index(ring, slot) * ring->geometry.spill_stride);
 }
 
+/* A getter's next position after one whose slot is being read or done with.  A slot that is laps ahead tells that everything up to
+ * its place in the lap before the last one is done with (I4). */
+static inline struct position position_after(const struct ring *ring, struct position at, uint64_t state)
+{
+        if (laps_ahead(state_lap(state), at.lap) > 2)
+                at.lap = (state_lap(state) - 2) & LAP_MASK;
+        return position_next(ring, at);
+}
+
 /* A hint moves on from where this caller found it.  Two that do so at once may set it back: it is a hint. */
 static inline void hint_advance(atomic_u64 *hint, uint64_t from, struct position to)
 {
@@ -239,12 +248,21 @@ static bool repair_if_dead(struct ring *ring, struct position at, uint64_t state
 
 void ring_recover(struct ring *ring, uint32_t owner)
 {
-        for (uint32_t i = 0; i < ring->geometry.slots; i++) {
-                uint64_t state = load_acquire(&slot_at(ring, i)->state);
+        struct position at = position_of(load_relaxed(&ring->shared->settled));
+
+        /* All claims lie between the last settled position and the first one that nobody has claimed yet. */
+        for (uint64_t steps = 0; steps <= 4 * (uint64_t)ring->geometry.slots; steps++) {
+                if (at.index >= ring->geometry.slots)
+                        break;
+                uint64_t state = load_acquire(&slot_at(ring, at.index)->state);
+                int64_t ahead = laps_ahead(state_lap(state), at.lap);
                 enum kind kind = state_kind(state);
 
-                if ((kind == WRITING || kind == READING) && state_owner(state) == owner)
-                        repair(ring, (struct position){ .lap = state_lap(state), .index = i }, state);
+                if (ahead < 0 || (ahead == 0 && (kind == EMPTY || kind == CLOSED)))
+                        break;
+                if (ahead == 0 && (kind == WRITING || kind == READING) && state_owner(state) == owner)
+                        repair(ring, at, state);
+                at = position_after(ring, at, state);
         }
         owners_release(ring->owners, owner);
 }
@@ -542,11 +560,7 @@ static enum look look_for_message(struct ring *ring, size_t room, uint32_t owner
                         }
                         continue;
                 }
-                /* Being read by another, or done with.  A slot that is laps ahead tells that all before the lap before the
-                 * last one at this place is done with (I4). */
-                if (ahead > 2)
-                        at.lap = (state_lap(state) - 2) & LAP_MASK;
-                at = position_next(ring, at);
+                at = position_after(ring, at, state); /* being read by another, or done with */
         }
         return LOOK_BUSY;
 }
@@ -578,9 +592,7 @@ static enum look find_strays(struct ring *ring)
                 } else if (ahead <= 0) {
                         break;
                 }
-                if (ahead > 2)
-                        at.lap = (state_lap(state) - 2) & LAP_MASK;
-                at = position_next(ring, at);
+                at = position_after(ring, at, state);
                 if (seen == LOOK_NOTHING) {
                         hint_advance(&shared->settled, start, at);
                         start = position_word(at);
@@ -683,9 +695,7 @@ ssize_t ring_count(struct ring *ring, size_t most)
                         count++;
                 else if (ahead < 0 || (ahead == 0 && state_kind(state) != READING && state_kind(state) != WRITING))
                         break;
-                if (ahead > 2)
-                        at.lap = (state_lap(state) - 2) & LAP_MASK;
-                at = position_next(ring, at);
+                at = position_after(ring, at, state);
         }
         return (ssize_t)count;
 }

@@ -80,3 +80,13 @@ uint32_t owners_next(struct owners *owners, uint32_t *at)
         }
         return OWNER_NONE;
 }
+
+uint32_t owners_find(struct owners *owners, pid_t pid, uint32_t *at)
+{
+        uint32_t owner;
+
+        do
+                owner = owners_next(owners, at);
+        while (owner != OWNER_NONE && entry_identity(load_relaxed(&owners->entries[*at])).pid != pid);
+        return owner;
+}

@@ -19,6 +19,8 @@
 
 #include "os/atomic.h"
 
+#include <sys/types.h>
+
 enum {
         OWNERS_INDEX_BITS = 10,
         OWNERS_GENERATION_BITS = 14,
@@ -44,5 +46,8 @@ bool owners_alive(struct owners *owners, uint32_t owner);
 
 /* The next registered owner number after table index `*at` (start with 0), OWNER_NONE at the end. */
 uint32_t owners_next(struct owners *owners, uint32_t *at);
+
+/* The owner number of a process by its pid, after table index `*at`; OWNER_NONE if there is none. */
+uint32_t owners_find(struct owners *owners, pid_t pid, uint32_t *at);
 
 #endif

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * bench.h: what the bench programs share: a clock, options, children that cannot be left behind, a start line.
+ *
+ * A bench program measures one figure of one peer and prints one line, `figure.peer value unit`.  It warms up first, times
+ * with the monotonic clock, and proves that the work was done: a program whose books do not balance exits with 1 and
+ * prints no figure.  run.py calls the programs in turn, so that every number has its peer's beside it.
+ *
+ * Only the public headers of brood are used in the bench programs, as a user of the library would use them.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BENCH_CACHE_PAIR 128 /* x86 fetches cache lines in pairs: what two processes write lies this far apart */
+
+__attribute__((noreturn, format(printf, 1, 2))) static inline void bench_die(const char *format, ...)
+{
+        va_list ap;
+
+        fputs("bench: ", stderr);
+        va_start(ap, format);
+        vfprintf(stderr, format, ap);
+        va_end(ap);
+        fputc('\n', stderr);
+        exit(1);
+}
+
+static inline uint64_t bench_now_ns(void)
+{
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static inline void bench_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
+#endif
+}
+
+struct bench_options {
+        const char *figure;
+        const char *peer;
+        uint64_t count;
+};
+
+/* --figure NAME --peer NAME --count N, all three required. */
+static inline struct bench_options bench_options_parse(int argc, char **argv)
+{
+        static const struct option known[] = {
+                { "figure", required_argument, NULL, 'f' },
+                { "peer", required_argument, NULL, 'p' },
+                { "count", required_argument, NULL, 'c' },
+                { NULL, 0, NULL, 0 },
+        };
+        struct bench_options o = { NULL, NULL, 0 };
+        char *end = NULL;
+        int c;
+
+        while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+                if (c == 'f') {
+                        o.figure = optarg;
+                } else if (c == 'p') {
+                        o.peer = optarg;
+                } else if (c == 'c') {
+                        errno = 0;
+                        o.count = strtoull(optarg, &end, 10);
+                        if (errno || end == optarg || *end || *optarg == '-' || o.count > 1000000000u)
+                                bench_die("--count %s: want a number from 1 to 1000000000", optarg);
+                } else {
+                        exit(2);
+                }
+        }
+        if (!o.figure || !o.peer || !o.count || optind != argc) {
+                fprintf(stderr, "usage: %s --figure NAME --peer NAME --count N\n", argv[0]);
+                exit(2);
+        }
+        return o;
+}
+
+__attribute__((noreturn)) static inline void bench_options_unknown(const struct bench_options *o, const char *known)
+{
+        fprintf(stderr, "bench: no figure '%s' of peer '%s'; known: %s\n", o->figure, o->peer, known);
+        exit(2);
+}
+
+/* The program's one line of output. */
+static inline void bench_report(const char *stem, const struct bench_options *o, double value, const char *unit)
+{
+        printf("%s.%s.%s %.6g %s\n", stem, o->figure, o->peer, value, unit);
+}
+
+/* What a figure does before it is timed: a tenth of the count, at least one. */
+static inline uint64_t bench_warmup(uint64_t count)
+{
+        return count / 10 ? count / 10 : 1;
+}
+
+/* Shared anonymous memory, zeroed and already touched: no timed run pays for a first page fault. */
+static inline void *bench_shared(size_t size)
+{
+        void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+        if (p == MAP_FAILED)
+                bench_die("mmap of %zu bytes: %s", size, strerror(errno));
+        return p;
+}
+
+/* fork() for the bench's own roles: the child dies with the program. */
+static inline pid_t bench_fork(void)
+{
+        pid_t parent = getpid(), pid;
+
+        fflush(NULL);
+        pid = fork();
+        if (pid < 0)
+                bench_die("fork: %s", strerror(errno));
+        if (pid == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                if (getppid() != parent)
+                        _exit(1);
+        }
+        return pid;
+}
+
+static inline void bench_reap(pid_t pid)
+{
+        siginfo_t si;
+        int r;
+
+        do {
+                memset(&si, 0, sizeof si);
+                r = waitid(P_PID, (id_t)pid, &si, WEXITED);
+        } while (r < 0 && errno == EINTR);
+        if (r < 0 || si.si_code != CLD_EXITED || si.si_status != 0)
+                bench_die("a child failed (status %d)", r < 0 ? -errno : si.si_status);
+}
+
+/* A start line in shared memory: everybody who comes waits until `parties` have come.  Used outside of what is timed. */
+struct bench_line {
+        _Atomic uint32_t arrived;
+};
+
+static inline void bench_line_wait(struct bench_line *line, uint32_t parties)
+{
+        atomic_fetch_add(&line->arrived, 1);
+        while (atomic_load(&line->arrived) < parties)
+                sched_yield();
+}
+
+#endif

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pool/keeper.c: the keeper: a small process with one thread that forks the workers, reaps them, reports what they were
+ * running when they died, and starts new ones.
+ *
+ * It takes no lock that a worker can hold, and keeps its own state in its own memory.  All signals are blocked in it.  The host's
+ * end kills it through its lifeline, and with it, through theirs and through the death signal, the workers.
+ */
+#include "os/child.h"
+#include "os/clock.h"
+#include "os/descriptors.h"
+#include "os/futex.h"
+#include "os/poller.h"
+#include "os/robust.h"
+#include "os/signals.h"
+#include "pool/pool.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The names of a worker's number and of its keeper, in the worker. */
+struct hire {
+        struct keeper *keeper;
+        uint32_t number;
+};
+
+struct keeper {
+        brood_pool *pool;
+        pid_t pid;
+        struct sigaction host_sigchld;
+        struct hire *hires;
+        brood_process **workers; /* NULL: none */
+        uint32_t count, alive;
+        int *fds; /* what to wait for: the doorbell, then the workers' sentinels */
+        unsigned char *ready;
+
+        uint32_t initialised;        /* as it was at the last death inside an initializer */
+        unsigned initializer_deaths; /* in a row, without a worker that came through */
+        int64_t retry_at;            /* when to try again to start workers; DEADLINE_NEVER: no need */
+        int64_t starved_since;       /* since when there is none and none can be started; 0: not so */
+        bool broken;
+};
+
+enum {
+        INITIALIZER_DEATHS_MOST = 3, /* and one for each worker */
+        RETRY_MS = 20,
+        STARVED_MS = 5000,
+};
+
+static int run_hire(void *arg)
+{
+        struct hire *hire = arg;
+        struct keeper *keeper = hire->keeper;
+
+        return worker_run(keeper->pool, hire->number, &keeper->host_sigchld, keeper->pid);
+}
+
+static void announce(brood_pool *pool, enum pool_phase phase)
+{
+        store_seq_cst(&pool->shared->phase, phase);
+        futex_wake(&pool->shared->phase, INT_MAX);
+}
+
+/* The reason is written before the phase that makes it readable. */
+#define BREAK(keeper, ...)                                                                                             \
+        do {                                                                                                           \
+                snprintf((keeper)->pool->shared->reason, POOL_REASON_MAX, __VA_ARGS__);                                \
+                (keeper)->broken = true;                                                                               \
+        } while (0)
+
+static int start_worker(struct keeper *keeper, uint32_t number)
+{
+        struct worker_slot *slot = &keeper->pool->workers[number];
+        brood_process *process;
+
+        int r = brood_process_new(&process, &(brood_process_options){
+                                                .target = run_hire,
+                                                .arg = &keeper->hires[number],
+                                                .name = "brood-worker",
+                                            });
+        if (r < 0)
+                return r;
+        process_hide(process);
+        store_relaxed(&slot->task, 0);
+        store_relaxed(&slot->stage, WORKER_STARTING);
+        r = brood_process_start(process);
+        if (r < 0) {
+                store_relaxed(&slot->stage, WORKER_NONE);
+                brood_process_free(process);
+                return r;
+        }
+        keeper->workers[number] = process;
+        keeper->fds[1 + number] = brood_process_sentinel(process);
+        keeper->alive++;
+        store_release(&slot->pid, (uint32_t)brood_process_pid(process));
+        return 0;
+}
+
+/* Start the workers that are missing.  A fork that fails now may succeed later. */
+static int start_missing(struct keeper *keeper)
+{
+        keeper->retry_at = DEADLINE_NEVER;
+        for (uint32_t i = 0; i < keeper->count; i++) {
+                int r = keeper->workers[i] == NULL ? start_worker(keeper, i) : 0;
+                if (r < 0) {
+                        keeper->retry_at = deadline_after_ms(RETRY_MS);
+                        return r;
+                }
+        }
+        return 0;
+}
+
+/* A worker has died while it ran this task: say so. */
+static void report_death(struct task *task, uint64_t ticket, uint32_t number, uint32_t pid, int exitcode)
+{
+        uint64_t state = load_seq_cst(&task->state);
+
+        if (task_generation(state) != ticket_generation(ticket) || task_kind(state) != TASK_RUNNING ||
+            task_worker(state) != number)
+                return; /* it had not begun it, or had ended it */
+        task->worker = pid;
+        task->exitcode = exitcode;
+        task->value = -EOWNERDEAD;
+        task->outcome = exitcode < 0 ? BROOD_OUTCOME_SIGNALED : BROOD_OUTCOME_EXITED;
+        state = exchange_seq_cst(&task->state, task_state(ticket_generation(ticket), TASK_DONE, number));
+        if (state & TASK_WAITED)
+                futex_wake(futex_low_half(&task->state), INT_MAX);
+}
+
+/* Give back what a dead process had claimed of the ring, under whatever numbers it had registered. */
+static void recover_ring(struct ring *ring, pid_t pid)
+{
+        uint32_t owner;
+
+        for (uint32_t at = 0; (owner = owners_find(ring->owners, pid, &at)) != OWNER_NONE;)
+                ring_recover(ring, owner);
+        /* It may have been woken for a task and died before it took it. */
+        ring_wake_all(ring);
+}
+
+/* A worker that never became ready: does the pool break? */
+static void judge_initializer(struct keeper *keeper, const struct worker_slot *slot, uint32_t pid, int exitcode)
+{
+        brood_pool *pool = keeper->pool;
+        char name[SIGNAL_NAME_MAX];
+
+        if (load_acquire(&slot->stage) == WORKER_INIT_FAILED) {
+                int verdict = slot->verdict;
+                BREAK(keeper, "the initializer returned %d%s%s%s in worker %u", verdict, verdict < 0 ? " (" : "",
+                      verdict < 0 ? brood_strerror(verdict) : "", verdict < 0 ? ")" : "", pid);
+                return;
+        }
+        uint32_t initialised = load_relaxed(&pool->shared->initialised);
+        if (initialised != keeper->initialised)
+                keeper->initializer_deaths = 0;
+        keeper->initialised = initialised;
+        if (++keeper->initializer_deaths < INITIALIZER_DEATHS_MOST + keeper->count)
+                return;
+        if (exitcode < 0)
+                BREAK(keeper, "%u workers in a row died before they were ready, worker %u by %s",
+                      keeper->initializer_deaths, pid, signal_name(-exitcode, name));
+        else
+                BREAK(keeper, "%u workers in a row ended before they were ready, worker %u with exit code %d",
+                      keeper->initializer_deaths, pid, exitcode);
+}
+
+static void worker_ended(struct keeper *keeper, uint32_t number)
+{
+        brood_pool *pool = keeper->pool;
+        struct worker_slot *slot = &pool->workers[number];
+        brood_process *process = keeper->workers[number];
+        uint32_t pid = (uint32_t)brood_process_pid(process);
+        int exitcode = 0;
+
+        if (brood_process_join(process, 0) < 0)
+                return;
+        brood_process_exitcode(process, &exitcode);
+        brood_process_free(process);
+        keeper->workers[number] = NULL;
+        keeper->fds[1 + number] = -1;
+        keeper->alive--;
+        store_release(&slot->pid, 0);
+
+        uint64_t ticket = load_acquire(&slot->task);
+        if (ticket != 0)
+                report_death(&pool->tasks[ticket_index(ticket) % pool->options.max_tasks], ticket, number, pid,
+                             exitcode);
+        recover_ring(&pool->ring, (pid_t)pid);
+        uint32_t stage = load_acquire(&slot->stage);
+        if (stage == WORKER_STARTING || stage == WORKER_INIT_FAILED)
+                judge_initializer(keeper, slot, pid, exitcode);
+}
+
+static void kill_workers(struct keeper *keeper)
+{
+        for (uint32_t i = 0; i < keeper->count; i++)
+                if (keeper->workers[i] != NULL)
+                        brood_process_kill(keeper->workers[i]);
+        for (uint32_t i = 0; i < keeper->count; i++) {
+                brood_process_free(keeper->workers[i]);
+                keeper->workers[i] = NULL;
+        }
+}
+
+/* Workers are missing: start them, unless the pool is closed and nothing is left to do.  False: all is done. */
+static bool fill_up(struct keeper *keeper)
+{
+        brood_pool *pool = keeper->pool;
+
+        if (load_seq_cst(&pool->shared->command) & POOL_CLOSE && ring_count(&pool->ring, 1) == 0)
+                return keeper->alive > 0;
+        int r = start_missing(keeper);
+        if (r == 0 || keeper->alive > 0) {
+                keeper->starved_since = 0;
+        } else if (keeper->starved_since == 0) {
+                keeper->starved_since = clock_now();
+        } else if (clock_now() - keeper->starved_since > STARVED_MS * NS_PER_MS) {
+                BREAK(keeper, "no worker can be started: %d (%s)", r, brood_strerror(r));
+        }
+        return true;
+}
+
+static int keep(struct keeper *keeper)
+{
+        brood_pool *pool = keeper->pool;
+
+        for (;;) {
+                if (load_seq_cst(&pool->shared->command) & POOL_TERMINATE)
+                        return 0;
+                if (keeper->alive < keeper->count && !fill_up(keeper))
+                        return 0;
+                if (keeper->broken)
+                        return -EPIPE;
+                int n = poll_readable(keeper->fds, keeper->count + 1, keeper->ready, keeper->retry_at);
+                if (n < 0)
+                        return n;
+                if (n == 0)
+                        continue;
+                if (keeper->ready[0])
+                        eventfd_lower(pool->doorbell);
+                for (uint32_t i = 0; i < keeper->count; i++)
+                        if (keeper->ready[1 + i])
+                                worker_ended(keeper, i);
+        }
+}
+
+static int prepare(struct keeper *keeper)
+{
+        uint32_t count = keeper->count;
+
+        keeper->hires = calloc(count, sizeof *keeper->hires);
+        keeper->workers = calloc(count, sizeof(brood_process *));
+        keeper->fds = calloc(count + 1, sizeof(int));
+        keeper->ready = calloc(count + 1, 1);
+        if (keeper->hires == NULL || keeper->workers == NULL || keeper->fds == NULL || keeper->ready == NULL)
+                return -ENOMEM;
+        for (uint32_t i = 0; i < count; i++) {
+                keeper->hires[i] = (struct hire){ .keeper = keeper, .number = i };
+                keeper->fds[1 + i] = -1;
+        }
+        keeper->fds[0] = keeper->pool->doorbell;
+        return robust_hold(&keeper->pool->shared->life);
+}
+
+int keeper_run(void *arg)
+{
+        brood_pool *pool = arg;
+        struct keeper keeper = {
+                .pool = pool,
+                .pid = child_pid(),
+                .count = (uint32_t)pool->options.processes,
+                .retry_at = DEADLINE_NEVER,
+        };
+
+        child_set_name("brood-keeper");
+        signals_default_sigchld(&keeper.host_sigchld);
+        int r = prepare(&keeper);
+        if (r == 0)
+                r = start_missing(&keeper);
+        if (r < 0) {
+                pool->shared->error = r;
+                kill_workers(&keeper);
+                announce(pool, POOL_FAILED);
+                return 1;
+        }
+        announce(pool, POOL_RUNNING);
+        r = keep(&keeper);
+        kill_workers(&keeper);
+        if (r < 0) {
+                if (!keeper.broken)
+                        BREAK(&keeper, "the keeper failed: %d (%s)", r, brood_strerror(r));
+                announce(pool, POOL_BROKEN);
+                return 1;
+        }
+        return 0;
+}

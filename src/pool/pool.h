@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pool/pool.h: the host's side of a pool, shared by the files of this room.
+ */
+#ifndef BROOD_POOL_POOL_H
+#define BROOD_POOL_POOL_H
+
+#include <brood/pool.h>
+
+#include "os/module.h"
+#include "pool/arena.h"
+#include "pool/table.h"
+#include "process/process.h"
+#include "queue/ring.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+/* What the host keeps of a task beside the shared record. */
+struct host_task {
+        struct arena_block block; /* arguments, then room for the result */
+        uint32_t next;            /* in the list of dropped ones */
+};
+
+enum { NO_TASK = UINT32_MAX };
+
+struct brood_pool {
+        struct region region;
+        struct pool_shared *shared;
+        struct worker_slot *workers;
+        struct task *tasks;
+        struct ring ring;
+        size_t ring_offset, tasks_offset; /* of the ring's slots and of the tasks, for commit_upto */
+
+        brood_pool_options options; /* with the defaults filled in */
+        pid_t owner;
+        int doorbell; /* an event that the host raises for the keeper */
+        brood_process *keeper;
+        struct module_map modules;
+        atomic_u32 spin; /* how long to look at a result before sleeping; adapts */
+
+        pthread_mutex_t mutex; /* guards what follows */
+        size_t references;     /* the pool's handle, if it is not yet freed, and each result */
+        struct arena arena;
+        struct host_task *host_tasks;
+        uint32_t *free_tasks;
+        size_t free_count, tasks_made;
+        size_t ring_committed, tasks_committed; /* bytes that have memory behind them */
+        size_t puts;                            /* how far into the ring's first lap */
+        uint32_t dropped, dropped_end;          /* tasks without a result that may still be running, oldest first */
+        uintptr_t known_function;               /* the last one that was found in `modules` */
+        char reason[POOL_REASON_MAX];
+};
+
+struct brood_result {
+        brood_pool *pool;
+        uint32_t index, generation;
+        int outcome; /* once it is not PENDING it stays: guarded by the pool's mutex */
+        int64_t value;
+        pid_t worker;
+        int exitcode;
+        char reason[POOL_REASON_MAX];
+};
+
+/* What a new task is to do; see struct task. */
+struct order {
+        brood_task_function function;
+        const void *arg;
+        size_t arg_size, room, items;
+};
+
+/* Hand an order in: 0 and a result with one reference on the pool; or the errors of brood_pool_apply_async(). */
+int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_result);
+
+/* Whether this process may use the pool: 0, -EINVAL, -EPERM. */
+int pool_check(const brood_pool *pool);
+
+/* Whether the pool can still run tasks: 0, -EPIPE, -ECANCELED.  `or_closed`: a closed one cannot. */
+int pool_usable(brood_pool *pool, bool or_closed);
+
+/* Wait until the task of a result has ended, or the pool has: 0 (the outcome is settled), -EAGAIN, -ETIMEDOUT. */
+int result_settle(brood_result *result, int timeout_ms);
+
+/* The bytes that the task wrote; valid after it has ended well, until the result is freed. */
+const void *result_bytes(const brood_result *result);
+
+/* Give a task back, or remember it as dropped if it has not ended; the mutex is held. */
+void pool_drop_task(brood_pool *pool, uint32_t index, uint32_t generation);
+
+/* One reference less; with the last one the pool's memory goes.  The mutex is not held. */
+void pool_release(brood_pool *pool);
+
+/* The keeper's and a worker's whole life.  `pool` is the forked copy of the host's handle. */
+int keeper_run(void *pool);
+int worker_run(brood_pool *pool, uint32_t number, const struct sigaction *sigchld, pid_t keeper);
+
+#endif

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pool/result.c: results.
+ *
+ * A result is settled once, under the pool's mutex: by the task's DONE, or by the pool's end before that.  From then on the
+ * handle tells the same, whatever a dying worker still writes.
+ */
+#include "os/child.h"
+#include "os/clock.h"
+#include "os/futex.h"
+#include "os/robust.h"
+#include "os/signals.h"
+#include "pool/pool.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct task *task_of(const brood_result *result)
+{
+        return &result->pool->tasks[result->index];
+}
+
+static int check(const brood_result *result)
+{
+        return result == NULL ? -EINVAL : pool_check(result->pool);
+}
+
+/* Take the outcome from the table, or from the pool's end; false if there is none yet. */
+static bool settled(brood_result *result)
+{
+        brood_pool *pool = result->pool;
+        struct task *task = task_of(result);
+
+        pthread_mutex_lock(&pool->mutex);
+        if (result->outcome == BROOD_OUTCOME_PENDING) {
+                /* Whether the pool can still end the task is asked first: what it has ended by then is seen after. */
+                int usable = pool_usable(pool, false);
+                if (task_kind(load_seq_cst(&task->state)) == TASK_DONE) {
+                        result->outcome = task->outcome;
+                        result->value = task->value;
+                        result->worker = (pid_t)task->worker;
+                        result->exitcode = task->exitcode;
+                } else if (usable < 0) {
+                        result->outcome = usable == -ECANCELED ? BROOD_OUTCOME_CANCELED : BROOD_OUTCOME_BROKEN;
+                        result->value = usable;
+                }
+        }
+        bool is_settled = result->outcome != BROOD_OUTCOME_PENDING;
+        pthread_mutex_unlock(&pool->mutex);
+        return is_settled;
+}
+
+enum {
+        SPIN_MOST = 1000, /* pauses: about the time that a wake-up takes */
+        SHORT_SLEEP_NS = 40000,
+};
+
+static void spin_adapt(brood_pool *pool, bool paid)
+{
+        uint32_t spin = load_relaxed(&pool->spin);
+
+        spin = paid ? spin * 2 + 16 : spin / 2;
+        store_relaxed(&pool->spin, spin > SPIN_MOST ? SPIN_MOST : spin);
+}
+
+static int wait_for_end(brood_result *result, int64_t deadline)
+{
+        brood_pool *pool = result->pool;
+        atomic_u64 *state = &task_of(result)->state;
+        atomic_u32 *life = &pool->shared->life;
+
+        for (uint32_t i = 0, most = pool->ring.spin_most > 0 ? load_relaxed(&pool->spin) : 0; i < most; i++) {
+                cpu_relax();
+                if (task_kind(load_acquire(state)) == TASK_DONE) {
+                        spin_adapt(pool, true);
+                        return settled(result) ? 0 : -EAGAIN;
+                }
+        }
+        spin_adapt(pool, false);
+
+        for (;;) {
+                uint64_t now = load_seq_cst(state);
+                uint32_t alive = load_seq_cst(life);
+
+                if (settled(result)) {
+                        /* At the keeper's death the kernel wakes only one of those who sleep. */
+                        if (!robust_alive(alive))
+                                futex_wake(life, INT_MAX);
+                        return 0;
+                }
+                int64_t start = clock_now();
+                if (start >= deadline)
+                        return -ETIMEDOUT;
+                if (!(now & TASK_WAITED) && !cas_u64(state, now, now | TASK_WAITED))
+                        continue;
+                futex_wait_either(futex_low_half(state), (uint32_t)(now | TASK_WAITED), life, alive, deadline);
+                if (pool->ring.spin_most > 0 && clock_now() - start < SHORT_SLEEP_NS)
+                        spin_adapt(pool, true);
+        }
+}
+
+int result_settle(brood_result *result, int timeout_ms)
+{
+        if (settled(result))
+                return 0;
+        return timeout_ms == 0 ? -EAGAIN : wait_for_end(result, deadline_after_ms(timeout_ms));
+}
+
+const void *result_bytes(const brood_result *result)
+{
+        return region_at(&result->pool->region, task_of(result)->out);
+}
+
+ssize_t brood_result_get(brood_result *result, void *buf, size_t room, int timeout_ms)
+{
+        int r = check(result);
+
+        if (r < 0)
+                return r;
+        if (buf == NULL && room > 0)
+                return -EINVAL;
+        r = result_settle(result, timeout_ms);
+        if (r < 0)
+                return r;
+        if (result->outcome != BROOD_OUTCOME_OK)
+                return (ssize_t)result->value;
+        if ((size_t)result->value > room)
+                return -EMSGSIZE;
+        if (result->value > 0)
+                memcpy(buf, result_bytes(result), (size_t)result->value);
+        return (ssize_t)result->value;
+}
+
+int brood_result_wait(brood_result *result, int timeout_ms)
+{
+        int r = check(result);
+
+        return r < 0 ? r : result_settle(result, timeout_ms);
+}
+
+int brood_result_outcome(brood_result *result)
+{
+        int r = check(result);
+
+        if (r < 0)
+                return r;
+        return settled(result) ? result->outcome : BROOD_OUTCOME_PENDING;
+}
+
+int brood_result_ready(brood_result *result)
+{
+        int outcome = brood_result_outcome(result);
+
+        return outcome < 0 ? outcome : outcome != BROOD_OUTCOME_PENDING;
+}
+
+int brood_result_successful(brood_result *result)
+{
+        int outcome = brood_result_outcome(result);
+
+        if (outcome == BROOD_OUTCOME_PENDING)
+                return -EAGAIN;
+        return outcome < 0 ? outcome : outcome == BROOD_OUTCOME_OK;
+}
+
+int brood_result_worker(brood_result *result, pid_t *ret_pid, int *ret_exitcode)
+{
+        int outcome = brood_result_outcome(result);
+
+        if (outcome <= 0)
+                return outcome < 0 ? outcome : -EAGAIN;
+        if (ret_pid != NULL)
+                *ret_pid = result->worker;
+        if (ret_exitcode != NULL)
+                *ret_exitcode = result->exitcode;
+        return 0;
+}
+
+const char *brood_result_reason(brood_result *result)
+{
+        char name[SIGNAL_NAME_MAX];
+        const char *why;
+
+        if (check(result) < 0)
+                return "";
+        switch (brood_result_outcome(result)) {
+        case BROOD_OUTCOME_PENDING:
+                return "the task has not ended";
+        case BROOD_OUTCOME_OK:
+                return "the task succeeded";
+        case BROOD_OUTCOME_ERROR:
+                snprintf(result->reason, sizeof result->reason, "the function returned %d (%s) in worker %d",
+                         (int)result->value, brood_strerror((int)result->value), (int)result->worker);
+                break;
+        case BROOD_OUTCOME_EXITED:
+                snprintf(result->reason, sizeof result->reason, "worker %d exited with code %d", (int)result->worker,
+                         result->exitcode);
+                break;
+        case BROOD_OUTCOME_SIGNALED:
+                snprintf(result->reason, sizeof result->reason, "worker %d was killed by %s (%s)", (int)result->worker,
+                         signal_name(-result->exitcode, name), strsignal(-result->exitcode));
+                break;
+        case BROOD_OUTCOME_CANCELED:
+                return "the pool was terminated before the task had ended";
+        default:
+                why = brood_pool_reason(result->pool);
+                snprintf(result->reason, sizeof result->reason, "the pool broke: %.160s", why == NULL ? "" : why);
+        }
+        return result->reason;
+}
+
+void brood_result_free(brood_result *result)
+{
+        if (result == NULL)
+                return;
+        brood_pool *pool = result->pool;
+        if (pool->owner == child_pid()) {
+                pthread_mutex_lock(&pool->mutex);
+                pool_drop_task(pool, result->index, result->generation);
+                pthread_mutex_unlock(&pool->mutex);
+        }
+        pool_release(pool);
+        free(result);
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pool/table.h: what host, keeper and workers of a pool share.
+ *
+ *     struct region_head | struct pool_shared | struct ring_shared | struct owners | workers | tasks | ring's slots | arena
+ *
+ * The life of a task is its state word: FREE -> QUEUED (host) -> RUNNING by a worker (that worker, by CAS) -> DONE (that worker; or
+ * the keeper, once it has reaped it) -> FREE (host).  The word holds the task's generation, so that a stale index in the ring
+ * is recognised.  For any moment of death the keeper reads from it whether the task had begun and whether it had ended.
+ *
+ *   shared word             written by                        read by           when it freezes
+ *   pool.phase, reason      the keeper                        host              BROKEN, FAILED are final
+ *   pool.command            the host; bits are only added     keeper            -
+ *   pool.life               the keeper, once; the kernel      host              at the keeper's death
+ *   pool.initialised        each worker, counting up          keeper            -
+ *   worker.pid              the keeper                        host              -
+ *   worker.stage, verdict   its worker; the keeper before     keeper            at the worker's death
+ *                           a start
+ *   worker.task             its worker                        keeper            at the worker's death
+ *   task.state              as above                          all               -
+ *   task, first line        the host while FREE               workers           while QUEUED and RUNNING
+ *   task, second line       the worker while RUNNING; the     host              DONE
+ *                           keeper after that one's death
+ *   the arena               the host: arguments; the worker   host              DONE
+ *                           that runs the task: its result
+ *
+ * The host alone allocates, tasks and memory alike, and keeps the books in its own memory: when it dies, all is over anyway.
+ */
+#ifndef BROOD_POOL_TABLE_H
+#define BROOD_POOL_TABLE_H
+
+#include "os/atomic.h"
+
+#include <stddef.h>
+
+enum pool_phase {
+        POOL_STARTING = 0,
+        POOL_RUNNING,
+        POOL_FAILED, /* never got to run: `error` says why */
+        POOL_BROKEN, /* `reason` says why */
+};
+
+enum pool_command {
+        POOL_CLOSE = 1,
+        POOL_TERMINATE = 2,
+};
+
+enum { POOL_REASON_MAX = 192 };
+
+struct pool_shared {
+        _Alignas(64) atomic_u32 phase;
+        atomic_u32 command;
+        atomic_u32 life;
+        atomic_u32 initialised;
+        int32_t error;
+        uint32_t reserved[11];
+        char reason[POOL_REASON_MAX];
+};
+static_assert(sizeof(struct pool_shared) == 256 && offsetof(struct pool_shared, reason) == 64, "layout");
+
+enum worker_stage {
+        WORKER_NONE = 0,
+        WORKER_STARTING,
+        WORKER_INIT_FAILED, /* `verdict` is what the initializer returned */
+        WORKER_READY,
+        WORKER_LEAVING, /* the ring is closed and drained */
+};
+
+struct worker_slot {
+        _Alignas(64) atomic_u32 pid; /* 0: none */
+        atomic_u32 stage;
+        atomic_u64 task; /* what it is about to run, runs, or ran last: a ticket, see below; 0: nothing yet */
+        int32_t verdict;
+        uint32_t reserved[9];
+};
+static_assert(sizeof(struct worker_slot) == 64, "one cache line");
+
+/* A task is named by its index and its generation: the message in the ring. */
+static inline uint64_t ticket_make(uint32_t index, uint32_t generation)
+{
+        return (uint64_t)generation << 32 | index;
+}
+
+static inline uint32_t ticket_index(uint64_t ticket)
+{
+        return (uint32_t)ticket;
+}
+
+static inline uint32_t ticket_generation(uint64_t ticket)
+{
+        return (uint32_t)(ticket >> 32);
+}
+
+/* A state word: | generation 32 | worker 16 | 0 | waited 1 | kind 3 |.  The low half is also a futex: the host's threads sleep on it
+ * once they have set WAITED. */
+enum task_kind {
+        TASK_FREE = 0,
+        TASK_QUEUED = 1,
+        TASK_RUNNING = 2,
+        TASK_DONE = 3,
+};
+
+#define TASK_KIND_MASK UINT64_C(7)
+#define TASK_WAITED UINT64_C(8)
+
+static inline uint64_t task_state(uint32_t generation, enum task_kind kind, uint32_t worker)
+{
+        return (uint64_t)generation << 32 | (uint64_t)worker << 16 | kind;
+}
+
+static inline enum task_kind task_kind(uint64_t state)
+{
+        return (enum task_kind)(state & TASK_KIND_MASK);
+}
+
+static inline uint32_t task_generation(uint64_t state)
+{
+        return (uint32_t)(state >> 32);
+}
+
+static inline uint32_t task_worker(uint64_t state)
+{
+        return (uint32_t)(state >> 16) & 0xffff;
+}
+
+/* What a task is: one call of a function on `arg_size` bytes; or, if `items` is not 0, one call for each of so many items of
+ * `arg_size` bytes, each with `room` bytes for its result. */
+struct task {
+        _Alignas(64) atomic_u64 state;
+        uint64_t function;
+        uint64_t arg; /* offsets in the region */
+        uint64_t out;
+        uint64_t arg_size;
+        uint64_t room;
+        uint64_t items;
+        uint64_t reserved;
+
+        int64_t value;    /* the size of the result, or a negative errno */
+        int32_t outcome;  /* an enum brood_outcome */
+        int32_t exitcode; /* of a worker that died */
+        uint32_t worker;  /* the pid that ran it */
+        uint32_t reserved2[11];
+};
+static_assert(sizeof(struct task) == 128 && offsetof(struct task, value) == 64, "two cache lines: before and after");
+
+#endif

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tests/process/setting.c: the host's SIGCHLD setting, and small hosts: see setting.h.
+ */
+#include "setting.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum setting setting;
+
+const char *setting_suite(const char *stem, char *buf, size_t room)
+{
+        const char *name = getenv("BROOD_TEST_SIGCHLD");
+        if (!name || !strcmp(name, "default"))
+                setting = SETTING_DEFAULT;
+        else if (!strcmp(name, "ignore"))
+                setting = SETTING_IGNORE;
+        else if (!strcmp(name, "reap"))
+                setting = SETTING_REAP;
+        else {
+                fprintf(stderr, "BROOD_TEST_SIGCHLD must be default, ignore or reap\n");
+                exit(2);
+        }
+        snprintf(buf, room, "%s-%s", stem, name ? name : "default");
+        return buf;
+}
+
+static void reap_all(int signal)
+{
+        (void)signal;
+        int before = errno;
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+                ;
+        errno = before;
+}
+
+static void set(enum setting wanted)
+{
+        struct sigaction action = { .sa_handler = SIG_DFL };
+        if (wanted == SETTING_IGNORE)
+                action.sa_handler = SIG_IGN;
+        else if (wanted == SETTING_REAP)
+                action.sa_handler = reap_all; /* without SA_RESTART, so that it also interrupts what it can */
+        sigaction(SIGCHLD, &action, NULL);
+}
+
+int setting_setup(void **state)
+{
+        if (support_setup(state) < 0)
+                return -1;
+        set(setting);
+        return 0;
+}
+
+int setting_teardown(void **state)
+{
+        set(SETTING_DEFAULT);
+        return support_teardown(state);
+}
+
+/* linux/pidfd.h of 6.13; the headers of the build may be older. */
+struct exit_info {
+        uint64_t mask, cgroup;
+        uint32_t ids[11];
+        int32_t exit_code;
+};
+
+bool kernel_tells(void)
+{
+        static int known = -1;
+        if (known >= 0)
+                return known;
+        set(SETTING_DEFAULT);
+        pid_t pid = fork();
+        if (pid == 0)
+                _exit(7);
+        int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+        waitpid(pid, NULL, 0);
+        struct exit_info info = { .mask = 1 << 3 };
+        known = ioctl(fd, _IOWR(0xff, 11, struct exit_info), &info) == 0 && (info.mask & (1 << 3)) &&
+                info.exit_code == 7 << 8;
+        close(fd);
+        set(setting);
+        print_message("the kernel tells the exit status of reaped processes: %s\n", known ? "yes" : "no");
+        return known;
+}
+
+static void expect_code(brood_process *process, int code, bool certain)
+{
+        int told = 1234;
+        int r = brood_process_exitcode(process, &told);
+        if (r == -ENODATA && !certain && !kernel_tells()) {
+                assert_int_equal(told, 1234);
+                return;
+        }
+        assert_int_equal(r, 0);
+        assert_int_equal(told, code);
+}
+
+void expect_exitcode(brood_process *process, int code)
+{
+        expect_code(process, code, setting == SETTING_DEFAULT);
+}
+
+void expect_detached_exitcode(brood_process *process, int code)
+{
+        expect_code(process, code, false);
+}
+
+/* Wait until a plain child has been reaped, by us or by the setting. */
+static void await_plain_child(pid_t pid)
+{
+        while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+                ;
+}
+
+void end_plain_child(pid_t pid)
+{
+        kill(pid, SIGKILL);
+        await_plain_child(pid);
+}
+
+int in_child(int (*function)(void *arg), void *arg)
+{
+        int fds[2], value = HOST_DIED;
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        fflush(NULL);
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                close(fds[0]);
+                value = function(arg);
+                if (write(fds[1], &value, sizeof value) != sizeof value)
+                        _exit(1);
+                fflush(NULL);
+                _exit(0);
+        }
+        close(fds[1]);
+        ssize_t n;
+        while ((n = read(fds[0], &value, sizeof value)) < 0 && errno == EINTR)
+                ;
+        close(fds[0]);
+        await_plain_child(pid);
+        return n == sizeof value ? value : HOST_DIED;
+}
+
+void gate_make(struct gate *gate)
+{
+        assert_int_equal(pipe2(gate->fds, O_CLOEXEC), 0);
+}
+
+int gate_pass(struct gate *gate)
+{
+        char c;
+        ssize_t n;
+        while ((n = read(gate->fds[0], &c, 1)) < 0 && errno == EINTR)
+                ;
+        return n == 1 ? 0 : -1;
+}
+
+void gate_open(struct gate *gate)
+{
+        /* A byte for each who may wait: an end of file would need all the children to have closed the write end. */
+        static const char bytes[256];
+        assert_int_equal(write(gate->fds[1], bytes, sizeof bytes), sizeof bytes);
+        close(gate->fds[0]);
+        close(gate->fds[1]);
+}
+
+int return_number(void *number)
+{
+        return *(int *)number;
+}
+
+int wait_for_gate(void *gate)
+{
+        return gate_pass(gate) == 0 ? 7 : 1;
+}
+
+int wait_for_ever(void *unused)
+{
+        (void)unused;
+        for (;;)
+                pause();
+}
+
+static brood_process *start_with(const brood_process_options *options)
+{
+        brood_process *process = NULL;
+        assert_int_equal(brood_process_new(&process, options), 0);
+        assert_int_equal(brood_process_start(process), 0);
+        return process;
+}
+
+brood_process *start(int (*target)(void *arg), void *arg)
+{
+        return start_with(&(brood_process_options){ .target = target, .arg = arg });
+}
+
+brood_process *start_detached(int (*target)(void *arg), void *arg)
+{
+        return start_with(&(brood_process_options){ .target = target, .arg = arg, .detached = true });
+}

@@ -1,0 +1,107 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# check-all.sh: the long checks, for a quiet machine and an hour: both compilers with both sanitizers, valgrind, another libc,
+# another architecture, and the tests that kill and those under load, again and again with a new seed each time.
+#
+#   BROOD_REPEAT=N   how often (20)
+#
+# Each test counts.  What cannot be checked here is told as skipped, with the reason; the last line is "N passed, N failed".
+set -u
+cd "$(dirname "$0")/.." || exit 1
+exec </dev/null
+export LC_ALL=C.UTF-8
+repeat=${BROOD_REPEAT:-20}
+. tools/gates.sh
+
+# A build directory, its tests counted one by one.
+tests_of() { # NAME LIMIT DIR SETUP_ARGUMENTS... -- TEST_ARGUMENTS...
+        rm -f "$3"/meson-logs/testlog*.json
+        as_gate "$@"
+        count_tests "$1" "$3"
+}
+
+export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+# The tests' own time limits know of the sanitizers; of valgrind and of an emulator they do not.
+sanitize=(-Db_sanitize=address,undefined -Db_lundef=false)
+quick=(--suite unit --suite proc --suite examples)
+
+tests_of "gcc" 1200 build -- "${quick[@]}" --suite gates
+tests_of "gcc, release" 1200 build-release --buildtype=release -Dwerror=true -- "${quick[@]}" --suite kill --suite stress
+tests_of "gcc, sanitizers" 1800 build-asan "${sanitize[@]}" -- "${quick[@]}"
+tests_of "clang, sanitizers" 1800 build-asan-clang --native-file tools/native-clang.ini "${sanitize[@]}" -- \
+        "${quick[@]}"
+tests_of "valgrind" 1800 build -- --suite unit --timeout-multiplier 10 --num-processes 2 --wrapper "$PWD/tools/valgrind.sh"
+
+# Another libc.  musl has no kernel headers of its own, and must not see glibc's beside them.
+musl() {
+        local kernel=$PWD/build-musl-tools/kernel
+        tools/cmocka-for.sh musl-gcc ar build-musl-tools/cmocka || return
+        mkdir -p "$kernel"
+        ln -sfn /usr/include/linux "$kernel/linux"
+        ln -sfn /usr/include/asm-generic "$kernel/asm-generic"
+        ln -sfn "/usr/include/$(gcc -print-multiarch)/asm" "$kernel/asm"
+        cat >build-musl-tools/native.ini <<EOF
+[binaries]
+c = 'musl-gcc'
+[built-in options]
+c_args = ['-isystem', '$kernel']
+EOF
+}
+export -f musl
+if gate "musl: cmocka" 300 bash -c musl; then
+        export PKG_CONFIG_LIBDIR=$PWD/build-musl-tools/cmocka
+        tests_of "musl" 1200 build-musl --native-file build-musl-tools/native.ini -Dbenches=disabled -- \
+                "${quick[@]}" --timeout-multiplier 2
+        unset PKG_CONFIG_LIBDIR
+        # A program without any shared library is what many want musl for.
+        musl_static() {
+                local lesson
+                mkdir -p build-musl/static
+                for lesson in fork zombies process process_class pool queue separate_queues; do
+                        musl-gcc -std=gnu17 -D_GNU_SOURCE -O2 -static -I include -isystem build-musl-tools/kernel \
+                                -o "build-musl/static/$lesson" "examples/$lesson.c" build-musl/src/libbrood.a -pthread ||
+                                return
+                        timeout 60 "build-musl/static/$lesson" || return
+                done
+        }
+        export -f musl_static
+        gate "musl: static lessons" 300 bash -c musl_static
+fi
+
+# Another architecture, with a weaker memory order than the one that most of us have.  An emulator shows that it compiles and
+# computes; it does not show the order in which another CPU makes its stores visible.
+aarch64() {
+        local emulator
+        emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64) || return
+        tools/cmocka-for.sh aarch64-linux-gnu-gcc aarch64-linux-gnu-ar build-aarch64-tools/cmocka || return
+        cat >build-aarch64-tools/cross.ini <<EOF
+[binaries]
+c = 'aarch64-linux-gnu-gcc'
+ar = 'aarch64-linux-gnu-ar'
+strip = 'aarch64-linux-gnu-strip'
+pkgconfig = 'pkg-config'
+exe_wrapper = ['$emulator', '-L', '/usr/aarch64-linux-gnu']
+[properties]
+pkg_config_libdir = '$PWD/build-aarch64-tools/cmocka'
+[host_machine]
+system = 'linux'
+cpu_family = 'aarch64'
+cpu = 'aarch64'
+endian = 'little'
+EOF
+}
+export -f aarch64
+if [ "$(uname -m)" = aarch64 ]; then
+        skip "aarch64" "this machine is one, so all of the above was"
+elif gate "aarch64: cmocka" 300 bash -c aarch64; then
+        tests_of "aarch64" 1800 build-aarch64 --cross-file build-aarch64-tools/cross.ini -Dbenches=disabled -- \
+                --suite unit --timeout-multiplier 10
+        skip "aarch64: proc, kill and stress" "the emulator has no ptrace, and its processes are not what /proc says of them"
+fi
+
+# Each round of these draws its own seed and prints it.
+tests_of "kill and stress, $repeat times" $((repeat * 300)) build -- --suite kill --suite stress --repeat "$repeat"
+
+gates_end
