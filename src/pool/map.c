@@ -105,12 +105,17 @@ int brood_pool_map(brood_pool *pool, brood_task_function function, const void *i
         if (chunksize == 0)
                 chunksize = (count - 1) / ((size_t)pool->options.processes * CHUNKS_EACH) + 1;
 
+        /* A later chunk may fail, and then the caller's results must be as they were. */
+        unsigned char *staged = malloc(bytes > 0 ? bytes : 1);
+        if (staged == NULL)
+                return -ENOMEM;
+
         size_t chunks = (count - 1) / chunksize + 1;
         struct map map = {
                 .pool = pool,
                 .function = function,
                 .items = items,
-                .results = results,
+                .results = staged,
                 .item_size = item_size,
                 .result_size = result_size,
                 .count = count,
@@ -118,9 +123,14 @@ int brood_pool_map(brood_pool *pool, brood_task_function function, const void *i
                 .room = chunks < OUTSTANDING_MOST ? chunks : OUTSTANDING_MOST,
         };
         map.outstanding = calloc(map.room, sizeof(brood_result *));
-        if (map.outstanding == NULL)
+        if (map.outstanding == NULL) {
+                free(staged);
                 return -ENOMEM;
+        }
         r = run_map(&map, deadline);
+        if (r == 0 && result_size > 0)
+                memcpy(results, staged, count * result_size);
+        free(staged);
         for (; map.waiting > 0; map.waiting--, map.first = (map.first + 1) % map.room)
                 brood_result_free(map.outstanding[map.first]);
         free(map.outstanding);
