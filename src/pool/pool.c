@@ -250,16 +250,6 @@ int brood_pool_close(brood_pool *pool)
         return 0;
 }
 
-int brood_pool_terminate(brood_pool *pool)
-{
-        int r = pool_check(pool);
-
-        if (r < 0)
-                return r;
-        give_command(pool, POOL_TERMINATE);
-        return 0;
-}
-
 /* Whether the pool ended otherwise than by close or terminate. */
 static bool pool_broke(brood_pool *pool)
 {
@@ -272,6 +262,18 @@ static bool pool_broke(brood_pool *pool)
         /* The kernel marks the life word a moment before the process can be waited for. */
         brood_process_join(pool->keeper, BROOD_FOREVER);
         return brood_process_exitcode(pool->keeper, &exitcode) < 0 || exitcode != 0;
+}
+
+int brood_pool_terminate(brood_pool *pool)
+{
+        int r = pool_check(pool);
+
+        if (r < 0)
+                return r;
+        /* A pool that broke stays broken: the command would make it look as if it had been ended on purpose. */
+        if (!pool_broke(pool))
+                give_command(pool, POOL_TERMINATE);
+        return 0;
 }
 
 int brood_pool_join(brood_pool *pool, int timeout_ms)
