@@ -403,6 +403,9 @@ static int start_beside_threads(void *arg)
                 ask(brood_process_start(p) == 0);
                 ask(brood_process_join(p, 10000) == 0);
                 int r = brood_process_exitcode(p, &code);
+                if (r != 0 || code != 7)
+                        fprintf(stderr, "child %d, detached %d: exitcode() is %d, code %d\n", i, options.detached, r,
+                                code);
                 ask((r == 0 && code == 7) || (r == -ENODATA && (setting != SETTING_DEFAULT || options.detached)));
                 brood_process_free(p);
         }
