@@ -77,7 +77,7 @@ static int exitcode_of(int status)
         return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* Ask the kernel for the exit status of a process that has been reaped already. */
+/* Ask the kernel for the exit status of a process that has been reaped already, by somebody else. */
 static int exitcode_after_reaping(int pidfd, int *ret_exitcode)
 {
         struct pollfd p = { .fd = pidfd, .events = POLLIN };
@@ -86,16 +86,15 @@ static int exitcode_after_reaping(int pidfd, int *ret_exitcode)
                 return -EAGAIN;
 
         struct process_info info = { .mask = PROCESS_INFO_EXIT };
-        if (ioctl(pidfd, PROCESS_GET_INFO, &info) == 0 && (info.mask & PROCESS_INFO_EXIT)) {
+        int r = ioctl(pidfd, PROCESS_GET_INFO, &info) == 0 ? 0 : -errno;
+        if (r == 0 && (info.mask & PROCESS_INFO_EXIT)) {
                 *ret_exitcode = exitcode_of(info.exit_status);
                 return 0;
         }
-        /* Between a process's end and its reaping by another parent the kernel says nothing yet; from 6.9 on it tells
-         * that moment by POLLHUP.  An older kernel never tells, and an answer that may never come is no answer. */
-        struct process_info probe = { .mask = 0 };
-        if (!(p.revents & POLLHUP) && ioctl(pidfd, PROCESS_GET_INFO, &probe) == 0)
-                return -EAGAIN;
-        return -ENODATA;
+        /* Between a process's end and its reaping the kernel says nothing yet; POLLHUP (6.9) tells that the reaping is over.
+         * -ESRCH without it: the reaping came between the two calls.  A kernel that does not know the question never
+         * tells, and an answer that may never come is no answer. */
+        return !(p.revents & POLLHUP) && (r == 0 || r == -ESRCH) ? -EAGAIN : -ENODATA;
 }
 
 int pidfd_reap(int pidfd, int *ret_exitcode)

@@ -295,5 +295,6 @@ int keeper_run(void *arg)
                 announce(pool, POOL_BROKEN);
                 return 1;
         }
+        announce(pool, POOL_ENDED);
         return 0;
 }
