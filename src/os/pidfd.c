@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/pidfd.h"
 #include "os/clock.h"
+#include "os/errno.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -33,6 +33,7 @@ static_assert(sizeof(struct process_info) == 64, "the kernel's PIDFD_INFO_SIZE_V
 
 int pidfd_of(pid_t pid)
 {
+        KEEP_ERRNO;
         long fd = syscall(SYS_pidfd_open, pid, 0);
 
         return fd < 0 ? -errno : (int)fd;
@@ -40,11 +41,13 @@ int pidfd_of(pid_t pid)
 
 int pidfd_signal(int pidfd, int signal)
 {
+        KEEP_ERRNO;
         return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0 ? -errno : 0;
 }
 
 int pidfd_wait(int pidfd, int64_t deadline)
 {
+        KEEP_ERRNO;
         struct pollfd p = { .fd = pidfd, .events = POLLIN };
 
         for (;;) {
@@ -62,6 +65,7 @@ int pidfd_wait(int pidfd, int64_t deadline)
 
 int pidfd_wait_reaped(int pidfd)
 {
+        KEEP_ERRNO;
         struct pollfd p = { .fd = pidfd, .events = 0 }; /* POLLHUP is told unasked */
 
         poll(&p, 1, 2);
@@ -96,6 +100,7 @@ static int exitcode_after_reaping(int pidfd, int *ret_exitcode)
 
 int pidfd_reap(int pidfd, int *ret_exitcode)
 {
+        KEEP_ERRNO;
         siginfo_t info = { 0 };
 
         while (waitid(WAITID_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | __WALL) < 0) {

@@ -223,6 +223,8 @@ int pool_usable(brood_pool *pool, bool or_closed)
 {
         uint32_t command = load_seq_cst(&pool->shared->command);
 
+        if (load_relaxed(&pool->broke))
+                return -EPIPE;
         if (command & POOL_TERMINATE)
                 return -ECANCELED;
         if (or_closed && (command & POOL_CLOSE))
@@ -250,18 +252,20 @@ int brood_pool_close(brood_pool *pool)
         return 0;
 }
 
-/* Whether the pool ended otherwise than by close or terminate. */
+/* Whether the pool ended otherwise than by close or terminate.  What has once broken stays so, whatever is called later. */
 static bool pool_broke(brood_pool *pool)
 {
         int exitcode;
+        bool broke = load_relaxed(&pool->broke) || load_seq_cst(&pool->shared->phase) == POOL_BROKEN;
 
-        if (load_seq_cst(&pool->shared->phase) == POOL_BROKEN)
-                return true;
-        if (keeper_lives(pool) || load_seq_cst(&pool->shared->command) & POOL_TERMINATE)
-                return false;
-        /* The kernel marks the life word a moment before the process can be waited for. */
-        brood_process_join(pool->keeper, BROOD_FOREVER);
-        return brood_process_exitcode(pool->keeper, &exitcode) < 0 || exitcode != 0;
+        if (!broke && !keeper_lives(pool) && !(load_seq_cst(&pool->shared->command) & POOL_TERMINATE)) {
+                /* The kernel marks the life word a moment before the process can be waited for. */
+                brood_process_join(pool->keeper, BROOD_FOREVER);
+                broke = brood_process_exitcode(pool->keeper, &exitcode) < 0 || exitcode != 0;
+        }
+        if (broke)
+                store_relaxed(&pool->broke, 1);
+        return broke;
 }
 
 int brood_pool_terminate(brood_pool *pool)
@@ -270,9 +274,8 @@ int brood_pool_terminate(brood_pool *pool)
 
         if (r < 0)
                 return r;
-        /* A pool that broke stays broken: the command would make it look as if it had been ended on purpose. */
-        if (!pool_broke(pool))
-                give_command(pool, POOL_TERMINATE);
+        pool_broke(pool); /* remembers it */
+        give_command(pool, POOL_TERMINATE);
         return 0;
 }
 

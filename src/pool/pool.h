@@ -37,7 +37,8 @@ struct brood_pool {
         int doorbell; /* an event that the host raises for the keeper */
         brood_process *keeper;
         struct module_map modules;
-        atomic_u32 spin; /* how long to look at a result before sleeping; adapts */
+        atomic_u32 broke; /* 1 once the pool was seen to have ended otherwise than by close or terminate */
+        atomic_u32 spin;  /* how long to look at a result before sleeping; adapts */
 
         pthread_mutex_t mutex; /* guards what follows */
         size_t references;     /* the pool's handle, if it is not yet freed, and each result */

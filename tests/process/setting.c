@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,12 +146,12 @@ int in_child(int (*function)(void *arg), void *arg)
                 _exit(0);
         }
         close(fds[1]);
-        ssize_t n;
-        while ((n = read(fds[0], &value, sizeof value)) < 0 && errno == EINTR)
-                ;
-        close(fds[0]);
+        /* Not by the end of the pipe: a detached process that the child started holds the write end too. */
         await_plain_child(pid);
-        return n == sizeof value ? value : HOST_DIED;
+        struct pollfd pfd = { .fd = fds[0], .events = POLLIN };
+        bool told = poll(&pfd, 1, 0) == 1 && read(fds[0], &value, sizeof value) == sizeof value;
+        close(fds[0]);
+        return told ? value : HOST_DIED;
 }
 
 void gate_make(struct gate *gate)

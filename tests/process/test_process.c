@@ -901,7 +901,7 @@ static void test_wait_leaves_strangers(void **state)
 }
 
 enum { THREADED = 40 };
-static pid_t waited[2][THREADED + 1];
+static pid_t waited[2][THREADED];
 
 static void *wait_for_all(void *list)
 {
@@ -934,8 +934,8 @@ static void test_wait_from_threads(void **state)
         assert_int_equal(sum, THREADED);
         for (int i = 0; i < THREADED; i++) {
                 int times = 0;
-                for (int j = 0; j < 2 * (THREADED + 1); j++)
-                        times += waited[0][j] == brood_process_pid(p[i]);
+                for (int j = 0; j < 2 * THREADED; j++)
+                        times += waited[j / THREADED][j % THREADED] == brood_process_pid(p[i]);
                 assert_int_equal(times, 1);
                 brood_process_free(p[i]);
         }
