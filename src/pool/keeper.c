@@ -230,7 +230,7 @@ static int keep(struct keeper *keeper)
         for (;;) {
                 if (load_seq_cst(&pool->shared->command) & POOL_TERMINATE)
                         return 0;
-                if (keeper->alive < keeper->count && !fill_up(keeper))
+                if (!keeper->broken && keeper->alive < keeper->count && !fill_up(keeper))
                         return 0;
                 if (keeper->broken)
                         return -EPIPE;
