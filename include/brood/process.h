@@ -111,8 +111,9 @@ BROOD_API int brood_process_start(brood_process *process);
 BROOD_API int brood_process_join(brood_process *process, int timeout_ms);
 
 /* The exit code: 0 to 255 as the target returned it or as given to exit(3); -N if signal N killed the process.
- * Returns 0 and sets *ret_exitcode; -EAGAIN (it still runs); -EINVAL (NULL, or never started); -ECHILD (an inherited
- *   handle); -ENODATA (it has ended, but a stranger reaped it and the kernel is too old to tell).
+ * Returns 0 and sets *ret_exitcode; -EAGAIN (it still runs; or it is detached, and whoever adopted it has not reaped it yet);
+ *   -EINVAL (NULL, or never started); -ECHILD (an inherited handle); -ENODATA (it has ended, but a stranger reaped it and the
+ *   kernel is too old to tell).
  * Threads: any.  Never blocks. */
 BROOD_API int brood_process_exitcode(brood_process *process, int *ret_exitcode);
 

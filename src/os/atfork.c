@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/atfork.h"
+#include "os/errno.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <sys/mman.h>
@@ -77,6 +77,7 @@ void atfork_add(void (*function)(void))
 
 int process_mark_init(void)
 {
+        KEEP_ERRNO;
         int r = process_lock();
 
         if (r < 0)

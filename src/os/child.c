@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/child.h"
+#include "os/errno.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdio_ext.h>
@@ -11,6 +11,7 @@
 
 pid_t child_fork(void)
 {
+        KEEP_ERRNO;
         pid_t pid = fork();
 
         return pid < 0 ? -errno : pid;
@@ -18,6 +19,7 @@ pid_t child_fork(void)
 
 void child_reap(pid_t pid)
 {
+        KEEP_ERRNO;
         while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
                 ;
 }
@@ -29,12 +31,14 @@ pid_t child_pid(void)
 
 void child_flush(void)
 {
+        KEEP_ERRNO;
         fflush(stdout);
         fflush(stderr);
 }
 
 void child_flush_pending(void)
 {
+        KEEP_ERRNO;
         if (__fpending(stdout) > 0)
                 fflush(stdout);
         if (__fpending(stderr) > 0)
@@ -48,6 +52,7 @@ void child_exit(int code)
 
 int child_die_with_parent(pid_t parent)
 {
+        KEEP_ERRNO;
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
                 return -errno;
         return getppid() == parent ? 0 : -ESRCH;

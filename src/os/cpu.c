@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/cpu.h"
 #include "os/descriptors.h"
+#include "os/errno.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -13,6 +13,7 @@
 
 static int cpu_by_affinity(void)
 {
+        KEEP_ERRNO;
         /* The kernel refuses a set smaller than its own; grow until it fits. */
         for (int cpus = 1024; cpus <= 1 << 20; cpus *= 4) {
                 size_t size = CPU_ALLOC_SIZE(cpus);

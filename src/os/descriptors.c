@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/descriptors.h"
+#include "os/errno.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
@@ -9,6 +9,7 @@
 
 void descriptor_close(int *fd)
 {
+        KEEP_ERRNO;
         if (*fd >= 0)
                 close(*fd);
         *fd = -1;
@@ -16,6 +17,7 @@ void descriptor_close(int *fd)
 
 ssize_t file_read(const char *path, char *buffer, size_t size)
 {
+        KEEP_ERRNO;
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         size_t length = 0;
         ssize_t n = 0;
@@ -38,6 +40,7 @@ ssize_t file_read(const char *path, char *buffer, size_t size)
 
 int eventfd_new(void)
 {
+        KEEP_ERRNO;
         int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
         return fd < 0 ? -errno : fd;
@@ -45,6 +48,7 @@ int eventfd_new(void)
 
 void eventfd_raise(int fd)
 {
+        KEEP_ERRNO;
         uint64_t one = 1;
 
         /* The only failure is a counter at its limit, which is raised already. */
@@ -54,6 +58,7 @@ void eventfd_raise(int fd)
 
 void eventfd_lower(int fd)
 {
+        KEEP_ERRNO;
         uint64_t count;
 
         while (read(fd, &count, sizeof count) < 0 && errno == EINTR)

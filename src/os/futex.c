@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/futex.h"
 #include "os/clock.h"
+#include "os/errno.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -31,6 +31,7 @@ void futex_force_fallback(bool force)
 
 int futex_wait(atomic_u32 *word, uint32_t expected, int64_t deadline)
 {
+        KEEP_ERRNO;
         struct timespec at = deadline_timespec(deadline);
         long r = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected, deadline == DEADLINE_NEVER ? NULL : &at, NULL,
                          FUTEX_BITSET_MATCH_ANY);
@@ -40,6 +41,7 @@ int futex_wait(atomic_u32 *word, uint32_t expected, int64_t deadline)
 
 int futex_wait_either(atomic_u32 *a, uint32_t expected_a, atomic_u32 *b, uint32_t expected_b, int64_t deadline)
 {
+        KEEP_ERRNO;
         if (!load_relaxed(&waitv_missing)) {
                 struct timespec at = deadline_timespec(deadline);
                 struct waitv_entry entries[2] = {
@@ -64,6 +66,7 @@ int futex_wait_either(atomic_u32 *a, uint32_t expected_a, atomic_u32 *b, uint32_
 
 int futex_wake(atomic_u32 *word, int count)
 {
+        KEEP_ERRNO;
         long r = syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 
         return r < 0 ? 0 : (int)r;

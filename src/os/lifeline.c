@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/lifeline.h"
 #include "os/descriptors.h"
+#include "os/errno.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -11,6 +11,7 @@
 
 int lifeline_open(struct lifeline *line)
 {
+        KEEP_ERRNO;
         int ends[2];
 
         if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
@@ -28,6 +29,7 @@ void lifeline_leave(struct lifeline *line)
 
 int lifeline_branch(const struct lifeline *line)
 {
+        KEEP_ERRNO;
         char path[40];
 
         snprintf(path, sizeof path, "/proc/self/fd/%d", line->read_end);
@@ -37,6 +39,7 @@ int lifeline_branch(const struct lifeline *line)
 
 int lifeline_arm(struct lifeline *line, int branch)
 {
+        KEEP_ERRNO;
         struct pollfd end = { .fd = branch };
 
         lifeline_leave(line);

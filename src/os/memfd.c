@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/memfd.h"
+#include "os/errno.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 int memfd_new(const char *name, size_t size, size_t commit)
 {
+        KEEP_ERRNO;
         int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
         int r;
 
@@ -32,6 +33,7 @@ fail:
 
 int memfd_commit(int fd, size_t offset, size_t size)
 {
+        KEEP_ERRNO;
         if (size == 0)
                 return 0;
         while (fallocate(fd, 0, (off_t)offset, (off_t)size) < 0)
@@ -42,6 +44,7 @@ int memfd_commit(int fd, size_t offset, size_t size)
 
 int memory_map(int fd, size_t size, void **ret_memory)
 {
+        KEEP_ERRNO;
         int flags = MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0);
         void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
 
@@ -53,6 +56,7 @@ int memory_map(int fd, size_t size, void **ret_memory)
 
 void memory_unmap(void *memory, size_t size)
 {
+        KEEP_ERRNO;
         munmap(memory, size);
 }
 

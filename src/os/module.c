@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/module.h"
+#include "os/errno.h"
 
-#include <errno.h>
 #include <link.h>
 #include <stdlib.h>
 
@@ -27,6 +27,7 @@ static int take_module(struct dl_phdr_info *info, size_t size, void *data)
 
 int module_map_take(struct module_map *map)
 {
+        KEEP_ERRNO;
         *map = (struct module_map){ 0 };
         int r = dl_iterate_phdr(take_module, map);
         if (r < 0)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/pidfd.h"
 #include "os/clock.h"
+#include "os/errno.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -33,6 +33,7 @@ static_assert(sizeof(struct process_info) == 64, "the kernel's PIDFD_INFO_SIZE_V
 
 int pidfd_of(pid_t pid)
 {
+        KEEP_ERRNO;
         long fd = syscall(SYS_pidfd_open, pid, 0);
 
         return fd < 0 ? -errno : (int)fd;
@@ -40,11 +41,13 @@ int pidfd_of(pid_t pid)
 
 int pidfd_signal(int pidfd, int signal)
 {
+        KEEP_ERRNO;
         return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0 ? -errno : 0;
 }
 
 int pidfd_wait(int pidfd, int64_t deadline)
 {
+        KEEP_ERRNO;
         struct pollfd p = { .fd = pidfd, .events = POLLIN };
 
         for (;;) {
@@ -62,6 +65,7 @@ int pidfd_wait(int pidfd, int64_t deadline)
 
 int pidfd_wait_reaped(int pidfd)
 {
+        KEEP_ERRNO;
         struct pollfd p = { .fd = pidfd, .events = 0 }; /* POLLHUP is told unasked */
 
         poll(&p, 1, 2);
@@ -73,7 +77,7 @@ static int exitcode_of(int status)
         return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* Ask the kernel for the exit status of a process that has been reaped already. */
+/* Ask the kernel for the exit status of a process that has been reaped already, by somebody else. */
 static int exitcode_after_reaping(int pidfd, int *ret_exitcode)
 {
         struct pollfd p = { .fd = pidfd, .events = POLLIN };
@@ -82,20 +86,20 @@ static int exitcode_after_reaping(int pidfd, int *ret_exitcode)
                 return -EAGAIN;
 
         struct process_info info = { .mask = PROCESS_INFO_EXIT };
-        if (ioctl(pidfd, PROCESS_GET_INFO, &info) == 0 && (info.mask & PROCESS_INFO_EXIT)) {
+        int r = ioctl(pidfd, PROCESS_GET_INFO, &info) == 0 ? 0 : -errno;
+        if (r == 0 && (info.mask & PROCESS_INFO_EXIT)) {
                 *ret_exitcode = exitcode_of(info.exit_status);
                 return 0;
         }
-        /* Between a process's end and its reaping by another parent the kernel says nothing yet; from 6.9 on it tells
-         * that moment by POLLHUP.  An older kernel never tells, and an answer that may never come is no answer. */
-        struct process_info probe = { .mask = 0 };
-        if (!(p.revents & POLLHUP) && ioctl(pidfd, PROCESS_GET_INFO, &probe) == 0)
-                return -EAGAIN;
-        return -ENODATA;
+        /* Between a process's end and its reaping the kernel says nothing yet; POLLHUP (6.9) tells that the reaping is over.
+         * -ESRCH without it: the reaping came between the two calls.  A kernel that does not know the question never
+         * tells, and an answer that may never come is no answer. */
+        return !(p.revents & POLLHUP) && (r == 0 || r == -ESRCH) ? -EAGAIN : -ENODATA;
 }
 
 int pidfd_reap(int pidfd, int *ret_exitcode)
 {
+        KEEP_ERRNO;
         siginfo_t info = { 0 };
 
         while (waitid(WAITID_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | __WALL) < 0) {

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/poller.h"
 #include "os/clock.h"
+#include "os/errno.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
 int poller_new(void)
 {
+        KEEP_ERRNO;
         int fd = epoll_create1(EPOLL_CLOEXEC);
 
         return fd < 0 ? -errno : fd;
@@ -16,6 +17,7 @@ int poller_new(void)
 
 int poller_add(int poller, int fd, void *name)
 {
+        KEEP_ERRNO;
         struct epoll_event event = { .events = EPOLLIN, .data.ptr = name };
 
         return epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
@@ -23,6 +25,7 @@ int poller_add(int poller, int fd, void *name)
 
 void poller_remove(int poller, int fd)
 {
+        KEEP_ERRNO;
         struct epoll_event event = { 0 };
 
         epoll_ctl(poller, EPOLL_CTL_DEL, fd, &event);
@@ -30,6 +33,7 @@ void poller_remove(int poller, int fd)
 
 int poller_wait(int poller, void **ready, size_t room, int64_t deadline)
 {
+        KEEP_ERRNO;
         struct epoll_event events[64];
         int most = room < 64 ? (int)room : 64;
 
@@ -51,6 +55,7 @@ int poller_wait(int poller, void **ready, size_t room, int64_t deadline)
 
 int poll_readable(const int *fds, size_t count, unsigned char *ready, int64_t deadline)
 {
+        KEEP_ERRNO;
         struct pollfd few[16];
         struct pollfd *entries = count <= 16 ? few : malloc(count * sizeof *entries);
 

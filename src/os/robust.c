@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/robust.h"
+#include "os/errno.h"
 
-#include <errno.h>
 #include <linux/futex.h>
 #include <stddef.h>
 #include <sys/syscall.h>
@@ -9,6 +9,7 @@
 
 int robust_hold(atomic_u32 *word)
 {
+        KEEP_ERRNO;
         /* The list and its one entry are private; the kernel finds the word by its distance from the entry. */
         static struct robust_list entry;
         static struct robust_list_head head;

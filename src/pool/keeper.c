@@ -158,12 +158,13 @@ static void judge_initializer(struct keeper *keeper, const struct worker_slot *s
         keeper->initialised = initialised;
         if (++keeper->initializer_deaths < INITIALIZER_DEATHS_MOST + keeper->count)
                 return;
+        const char *where = pool->options.initializer != NULL ? "in the initializer" : "before they were ready";
         if (exitcode < 0)
-                BREAK(keeper, "%u workers in a row died before they were ready, worker %u by %s",
-                      keeper->initializer_deaths, pid, signal_name(-exitcode, name));
+                BREAK(keeper, "%u workers in a row died %s, worker %u by %s", keeper->initializer_deaths, where, pid,
+                      signal_name(-exitcode, name));
         else
-                BREAK(keeper, "%u workers in a row ended before they were ready, worker %u with exit code %d",
-                      keeper->initializer_deaths, pid, exitcode);
+                BREAK(keeper, "%u workers in a row ended %s, worker %u with exit code %d", keeper->initializer_deaths,
+                      where, pid, exitcode);
 }
 
 static void worker_ended(struct keeper *keeper, uint32_t number)
@@ -229,7 +230,7 @@ static int keep(struct keeper *keeper)
         for (;;) {
                 if (load_seq_cst(&pool->shared->command) & POOL_TERMINATE)
                         return 0;
-                if (keeper->alive < keeper->count && !fill_up(keeper))
+                if (!keeper->broken && keeper->alive < keeper->count && !fill_up(keeper))
                         return 0;
                 if (keeper->broken)
                         return -EPIPE;
@@ -294,5 +295,6 @@ int keeper_run(void *arg)
                 announce(pool, POOL_BROKEN);
                 return 1;
         }
+        announce(pool, POOL_ENDED);
         return 0;
 }

@@ -17,6 +17,7 @@ struct map {
         unsigned char *results;
         size_t item_size, result_size, count, chunksize;
         size_t submitted, taken;     /* items */
+        unsigned char *staged;       /* results of chunks that had to make room for others; NULL: none yet */
         brood_result **outstanding;  /* a circle of results of chunks, oldest at `first` */
         size_t room, first, waiting; /* of that circle */
 };
@@ -37,8 +38,9 @@ static int submit_chunk(struct map *map)
                 .room = map->result_size,
                 .items = chunk_at(map, map->submitted),
         };
+        if (map->waiting == map->room)
+                return -ENOBUFS;
         int r = pool_submit(map->pool, &order, &map->outstanding[(map->first + map->waiting) % map->room]);
-
         if (r < 0)
                 return r;
         map->submitted += order.items;
@@ -46,40 +48,65 @@ static int submit_chunk(struct map *map)
         return 0;
 }
 
-/* Wait for the oldest chunk and copy its results. */
-static int take_chunk(struct map *map, int64_t deadline)
+/* Wait for the end of a chunk: 0 if it ended well, or why not. */
+static int await_chunk(brood_result *result, int64_t deadline)
 {
-        brood_result *result = map->outstanding[map->first];
         int r = result_settle(result, deadline_left_ms(deadline));
 
         if (r < 0)
-                return r;
-        if (result->outcome != BROOD_OUTCOME_OK)
-                return (int)result->value;
+                return r == -EAGAIN && deadline != DEADLINE_NOW ? -ETIMEDOUT : r;
+        return result->outcome == BROOD_OUTCOME_OK ? 0 : (int)result->value;
+}
+
+/* Copy the results of the oldest chunk, which has ended well, to where they belong in `to`, and free it. */
+static void take_chunk(struct map *map, unsigned char *to)
+{
+        brood_result *result = map->outstanding[map->first];
         size_t items = chunk_at(map, map->taken);
+
         if (map->result_size > 0)
-                memcpy(map->results + map->taken * map->result_size, result_bytes(result), items * map->result_size);
+                memcpy(to + map->taken * map->result_size, result_bytes(result), items * map->result_size);
         brood_result_free(result);
         map->taken += items;
         map->first = (map->first + 1) % map->room;
         map->waiting--;
+}
+
+/* The pool is short of tasks or of memory: take the oldest chunk out of it. */
+static int stage_chunk(struct map *map, int64_t deadline)
+{
+        int r = await_chunk(map->outstanding[map->first], deadline);
+
+        if (r < 0)
+                return r;
+        if (map->staged == NULL) {
+                map->staged = malloc(map->count * map->result_size + 1);
+                if (map->staged == NULL)
+                        return -ENOMEM;
+        }
+        take_chunk(map, map->staged);
         return 0;
 }
 
 static int run_map(struct map *map, int64_t deadline)
 {
-        while (map->taken < map->count) {
-                int r = 0;
-                while (r == 0 && map->submitted < map->count && map->waiting < map->room)
-                        r = submit_chunk(map);
-                /* Short of tasks or of memory: some come back with each chunk that ends. */
-                bool short_of_room = r == -ENOBUFS || r == -ENOMEM;
-                if (r < 0 && !(short_of_room && map->waiting > 0))
-                        return r;
-                r = take_chunk(map, deadline);
+        while (map->submitted < map->count) {
+                int r = submit_chunk(map);
+                if ((r == -ENOBUFS || r == -ENOMEM) && map->waiting > 0)
+                        r = stage_chunk(map, deadline);
                 if (r < 0)
                         return r;
         }
+        for (size_t i = 0; i < map->waiting; i++) {
+                int r = await_chunk(map->outstanding[(map->first + i) % map->room], deadline);
+                if (r < 0)
+                        return r;
+        }
+        /* Nothing can fail any more. */
+        if (map->staged != NULL)
+                memcpy(map->results, map->staged, map->taken * map->result_size);
+        while (map->waiting > 0)
+                take_chunk(map, map->results);
         return 0;
 }
 
@@ -124,5 +151,6 @@ int brood_pool_map(brood_pool *pool, brood_task_function function, const void *i
         for (; map.waiting > 0; map.waiting--, map.first = (map.first + 1) % map.room)
                 brood_result_free(map.outstanding[map.first]);
         free(map.outstanding);
+        free(map.staged);
         return r;
 }

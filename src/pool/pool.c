@@ -250,28 +250,28 @@ int brood_pool_close(brood_pool *pool)
         return 0;
 }
 
+/* Whether the pool ended otherwise than by close or terminate.  The keeper's life is looked at first: what it said of its end, it
+ * said before. */
+static bool pool_broke(brood_pool *pool)
+{
+        bool lives = keeper_lives(pool);
+        uint32_t phase = load_seq_cst(&pool->shared->phase);
+
+        if (phase == POOL_BROKEN || phase == POOL_ENDED)
+                return phase == POOL_BROKEN;
+        return !lives && !(load_seq_cst(&pool->shared->command) & POOL_TERMINATE);
+}
+
 int brood_pool_terminate(brood_pool *pool)
 {
         int r = pool_check(pool);
 
         if (r < 0)
                 return r;
-        give_command(pool, POOL_TERMINATE);
+        /* A pool that broke stays broken: the command would make it look as if it had been ended on purpose. */
+        if (!pool_broke(pool))
+                give_command(pool, POOL_TERMINATE);
         return 0;
-}
-
-/* Whether the pool ended otherwise than by close or terminate. */
-static bool pool_broke(brood_pool *pool)
-{
-        int exitcode;
-
-        if (load_seq_cst(&pool->shared->phase) == POOL_BROKEN)
-                return true;
-        if (keeper_lives(pool) || load_seq_cst(&pool->shared->command) & POOL_TERMINATE)
-                return false;
-        /* The kernel marks the life word a moment before the process can be waited for. */
-        brood_process_join(pool->keeper, BROOD_FOREVER);
-        return brood_process_exitcode(pool->keeper, &exitcode) < 0 || exitcode != 0;
 }
 
 int brood_pool_join(brood_pool *pool, int timeout_ms)
@@ -295,6 +295,8 @@ const char *brood_pool_reason(brood_pool *pool)
 
         if (pool_check(pool) < 0 || !pool_broke(pool))
                 return NULL;
+        /* The kernel marks the life word a moment before the process can be waited for. */
+        brood_process_join(pool->keeper, BROOD_FOREVER);
         pthread_mutex_lock(&pool->mutex);
         if (pool->reason[0] == '\0') {
                 if (load_seq_cst(&pool->shared->phase) == POOL_BROKEN) {

@@ -38,6 +38,7 @@ enum pool_phase {
         POOL_RUNNING,
         POOL_FAILED, /* never got to run: `error` says why */
         POOL_BROKEN, /* `reason` says why */
+        POOL_ENDED,  /* closed and done, or terminated */
 };
 
 enum pool_command {
@@ -91,8 +92,8 @@ static inline uint32_t ticket_generation(uint64_t ticket)
         return (uint32_t)(ticket >> 32);
 }
 
-/* A state word: | generation 32 | worker 16 | 0 | waited 1 | kind 3 |.  The low half is also a futex: the host's threads sleep on it
- * once they have set WAITED. */
+/* A state word: | generation 32 | worker 16 | 0 | waited 1 | kind 3 |.  The low half is also a futex: the host's threads
+ * sleep on it once they have set WAITED. */
 enum task_kind {
         TASK_FREE = 0,
         TASK_QUEUED = 1,

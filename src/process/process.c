@@ -182,7 +182,9 @@ static int check_child(const brood_process *process)
 int brood_process_join(brood_process *process, int timeout_ms)
 {
         int64_t deadline = deadline_after_ms(timeout_ms);
+        enum { ADOPTER_LOOKS = 25 }; /* about 50 ms */
         struct registry *registry;
+        int looks = 0;
         int r = check_child(process);
 
         while (r == 0) {
@@ -193,14 +195,14 @@ int brood_process_join(brood_process *process, int timeout_ms)
                 if (r < 0)
                         break;
                 r = registry_reap(registry, process);
-                if (r == -EAGAIN && process->options.detached)
+                if (r == -EAGAIN && process->options.detached && ++looks > ADOPTER_LOOKS)
                         r = 0; /* it has ended; its reaping is another's business */
                 if (r == 0)
                         registry_report(registry, process);
                 registry_unlock();
                 if (r != -EAGAIN)
                         break;
-                /* Ended, but not yet reaped by the one who is doing so right now. */
+                /* Ended, but not yet reaped by the one whose business it is, who should be doing so right now. */
                 r = pidfd_wait_reaped(process->pidfd);
         }
         return r;

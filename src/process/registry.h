@@ -26,11 +26,13 @@
  *   refused      the parent, before it releases     the child whose ticket it is: it exits
  *   grandchild   the first-level child of a         the parent, after that child's end
  *                detached start, once
+ *   detached     the second-level child, once       the parent, before its start returns
  */
 struct gate {
         atomic_u32 released;
         atomic_u32 refused;
         atomic_u32 grandchild; /* its pid, or a negative errno, or 0 */
+        atomic_u32 detached;   /* the ticket of the last one that has let go of its lifeline */
 };
 
 enum process_state {

@@ -11,7 +11,8 @@
  *     ticket released ------------------------------> signal mask restored, target
  *
  * A detached process is the child of a child: the first one forks it, tells its pid in the gate, and ends; the second waits at
- * the gate under the parent's lifeline like any child, and gives the lifeline up once it is let through.
+ * the gate under the parent's lifeline like any child, and gives the lifeline up once it is let through; only then does the start
+ * return.
  *
  * Killed here -> what is left.  The parent, anywhere: the kernel kills a child that is armed; one that is not yet armed finds
  * the lifeline cut and exits.  The child, before its target: it has ended with that signal, and join says so.  The first-level
@@ -83,9 +84,12 @@ static void enter(struct birth *birth, brood_process *process)
                 arm_or_exit(birth);
         }
         gate_wait(birth);
-        memory_unmap(birth->gate, sizeof *birth->gate);
-        if (process->options.detached)
+        if (process->options.detached) {
                 descriptor_close(&birth->branch);
+                store_release(&birth->gate->detached, birth->ticket); /* R3: pairs with A3 in await_detached */
+                futex_wake(&birth->gate->detached, 1);
+        }
+        memory_unmap(birth->gate, sizeof *birth->gate);
         process->pid = child_pid();
         store_release(&process->state, PROCESS_RUNNING);
         registry_in_child()->current = process;
@@ -115,6 +119,17 @@ static int find_grandchild(struct birth *birth, brood_process *process)
         return 0;
 }
 
+/* In the parent, after the release: a detached process is detached only once it has let go of the lifeline.  A parent that ended
+ * between its start's return and that moment would take it along. */
+static void await_detached(const struct birth *birth, const brood_process *process)
+{
+        enum { LOOK_MS = 10 };
+        uint32_t seen;
+
+        while ((seen = load_acquire(&birth->gate->detached)) != birth->ticket && !pidfd_ended(process->pidfd)) /* A3 */
+                futex_wait(&birth->gate->detached, seen, deadline_after_ms(LOOK_MS));
+}
+
 /* In the parent, once the fork has succeeded: take the child in, or have it exit at the gate. */
 static int admit(struct registry *registry, struct birth *birth, brood_process *process, pid_t pid)
 {
@@ -139,6 +154,8 @@ static int admit(struct registry *registry, struct birth *birth, brood_process *
         }
         gate_release(birth, r < 0);
         if (r == 0) {
+                if (process->options.detached)
+                        await_detached(birth, process);
                 store_release(&process->state, PROCESS_RUNNING);
                 return 0;
         }

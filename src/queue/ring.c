@@ -124,6 +124,8 @@ static inline void hint_advance(atomic_u64 *hint, uint64_t from, struct position
 int ring_plan(struct ring_geometry *g, size_t maxsize, size_t message_size)
 {
         enum { SMALL = 64, LARGE = 128 };
+        static const size_t SPILL_MOST =
+            SIZE_MAX >> 18; /* a mapping of 2^46 bytes fits into any 64-bit address space */
 
         *g = (struct ring_geometry){ .slots = (uint32_t)maxsize, .message_size = message_size };
         if (message_size <= 16 - 8) /* the pool's: two slots a line */
@@ -134,7 +136,7 @@ int ring_plan(struct ring_geometry *g, size_t maxsize, size_t message_size)
         g->slots_bytes = round_up((size_t)g->stride * g->slots, 64);
         if (message_size > g->inline_room) {
                 g->spill_stride = round_up(message_size, 64);
-                if (__builtin_mul_overflow(g->spill_stride, maxsize, &g->spill_bytes) || g->spill_bytes > SIZE_MAX / 4)
+                if (__builtin_mul_overflow(g->spill_stride, maxsize, &g->spill_bytes) || g->spill_bytes > SPILL_MOST)
                         return -E2BIG;
         }
         return 0;

@@ -14,9 +14,9 @@
  * returns at once.
  *
  * The bit is a hint that may be stale: set with nobody asleep (a sleeper was killed) it costs one futex_wake, which clears it.
- * Cleared with somebody asleep (the waker woke one of several) it is set again by the woken one, which always prepares again; and
- * that one, when it has got what it came for and there is more, wakes the next: waitword_pass_on().  A sleeper that is killed after it
- * was woken and before it has passed on leaves the others asleep beside a change: therefore no sleep is longer than a slice, unless
+ * Cleared with somebody asleep (the waker woke one of several) it is set again by the woken one, which always prepares again;
+ * and that one, when it has got what it came for and there is more, wakes the next.  A sleeper that is killed after it was
+ * woken and before it has done so leaves the others asleep beside a change: therefore no sleep is longer than a slice, unless
  * somebody watches over the processes and calls waitword_wake_all() after a death.
  */
 #ifndef BROOD_SYNC_WAITWORD_H

@@ -944,7 +944,8 @@ static void test_no_descriptor_and_no_mapping_is_left(void **state)
                         end_pool(pool);
         }
         assert_int_equal(support_count_descriptors(), descriptors);
-        assert_true(support_count_mappings() <= mappings + 4); /* the allocator may have grown */
+        /* The allocator may have grown; a sanitizer's does.  (The harness counts those of memfds.) */
+        assert_true(CHECK_ASAN || support_count_mappings() <= mappings + 4);
         assert_int_equal(support_count_children(getpid()), 0);
 }
 

@@ -215,7 +215,8 @@ static void test_initializer_fails(void **state)
         static const struct {
                 int (*initializer)(void *arg);
                 const char *word;
-        } cases[] = { { fail_with_enoent, "-2" }, { fail_by_signal, "SIGSEGV" }, { fail_by_exit, "7" } };
+                int tries;
+        } cases[] = { { fail_with_enoent, "-2", 3 }, { fail_by_signal, "SIGSEGV", 0 }, { fail_by_exit, "7", 0 } };
         for (size_t i = 0; i < array_length(cases); i++) {
                 tasks_begin();
                 brood_pool *pool = NULL;
@@ -232,12 +233,16 @@ static void test_initializer_fails(void **state)
                 }
                 assert_true(pool_breaks(pool));
                 const char *reason = brood_pool_reason(pool);
-                if (!strstr(reason, cases[i].word) || !strstr(reason, "initializer"))
+                if (!strstr(reason, cases[i].word))
                         fprintf(stderr, "reason: %s\n", reason);
                 assert_non_null(strstr(reason, cases[i].word));
-                assert_non_null(strstr(reason, "initializer"));
                 check_broken(pool);
-                assert_true(atomic_load(&tasks_page->initialized) <= 3); /* no endless restart */
+                int runs = atomic_load(&tasks_page->initialized);
+                int most = cases[i].tries ? cases[i].tries : 9;
+                if (runs > most)
+                        fprintf(stderr, "case %zu: the initializer ran %d times\n", i, runs);
+                /* No endless restart.  (One that dies is tried again a few times: somebody may have killed it.) */
+                assert_true(runs <= most);
                 brood_pool_free(pool);
                 brood_result_free(result);
                 tasks_finish();

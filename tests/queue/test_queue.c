@@ -643,7 +643,8 @@ static void test_no_descriptor_and_no_mapping_is_left(void **state)
                 brood_queue_free(q);
         }
         assert_int_equal(support_count_descriptors(), descriptors);
-        assert_true(support_count_mappings() <= mappings + 4); /* the allocator may have grown */
+        /* The allocator may have grown; a sanitizer's does.  (The harness counts those of memfds.) */
+        assert_true(CHECK_ASAN || support_count_mappings() <= mappings + 4);
 }
 
 static void test_no_descriptor_left_to_make_one(void **state)
