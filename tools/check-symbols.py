@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""check-symbols.py LIBRARY.so MAP HEADER...: the headers, the version script and the library say the same.
+"""check-symbols.py LIBRARY MAP HEADER...: the headers, the version script and the library say the same.
 
 The functions that the public headers mark with BROOD_API, the names that the version script exports, and the symbols that the
-shared library defines must be three times the same set.  And no function may be declared in a public header without BROOD_API.
+library (shared, or an archive) defines must be three times the same set.  And no function may be declared in a public header without BROOD_API.
 `check-symbols.py --self-test` tries the comparison on sets that differ.
 """
 
@@ -37,11 +37,14 @@ def of_map(text):
 
 
 def of_library(path):
+    which = "--extern-only" if str(path).endswith(".a") else "--dynamic"
     lines = subprocess.run(
-        ["nm", "-D", "--defined-only", "--format=posix", path], check=True, capture_output=True, text=True
+        ["nm", which, "--defined-only", "--format=posix", path], check=True, capture_output=True, text=True
     ).stdout.splitlines()
     symbols = set()
     for line in lines:
+        if line.endswith(":"):  # the name of a member of an archive
+            continue
         name, kind = line.split()[:2]
         if kind != "A":  # the version's own name
             symbols.add(name.split("@")[0])

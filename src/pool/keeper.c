@@ -112,21 +112,22 @@ static int start_missing(struct keeper *keeper)
         return 0;
 }
 
-/* A worker has died while it ran this task: say so. */
+/* A worker has died, and this task is the last one that it took: say so, if it was running it. */
 static void report_death(struct task *task, uint64_t ticket, uint32_t number, uint32_t pid, int exitcode)
 {
         uint64_t state = load_seq_cst(&task->state);
 
-        if (task_generation(state) != ticket_generation(ticket) || task_kind(state) != TASK_RUNNING ||
-            task_worker(state) != number)
-                return; /* it had not begun it, or had ended it */
-        task->worker = pid;
-        task->exitcode = exitcode;
-        task->value = -EOWNERDEAD;
-        task->outcome = exitcode < 0 ? BROOD_OUTCOME_SIGNALED : BROOD_OUTCOME_EXITED;
-        state = exchange_seq_cst(&task->state, task_state(ticket_generation(ticket), TASK_DONE, number));
-        if (state & TASK_WAITED)
-                futex_wake(futex_low_half(&task->state), INT_MAX);
+        /* Otherwise it had not begun it, or had ended it. */
+        if (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_RUNNING &&
+            task_worker(state) == number) {
+                task->worker = pid;
+                task->exitcode = exitcode;
+                task->value = -EOWNERDEAD;
+                task->outcome = exitcode < 0 ? BROOD_OUTCOME_SIGNALED : BROOD_OUTCOME_EXITED;
+                exchange_seq_cst(&task->state, task_state(ticket_generation(ticket), TASK_DONE, number));
+        }
+        /* In any case: it may have ended the task and died before it woke those who wait for it. */
+        futex_wake(futex_low_half(&task->state), INT_MAX);
 }
 
 /* Give back what a dead process had claimed of the ring, under whatever numbers it had registered. */

@@ -478,9 +478,15 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
                 memcpy(region_at(&pool->region, offset), order->arg, arg_bytes);
         store_release(&task->state, task_state(generation, TASK_QUEUED, 0));
 
-        /* The ring has a place for every task there can be, so that this does not wait for a worker. */
+        /* The ring has a place for every task there can be, so that this does not wait for a worker; but for the moment in which
+         * a dead one's stale ticket takes up a place, and that may be the pool's last. */
+        enum { LOOK_MS = 100 };
         uint64_t ticket = ticket_make(index, generation);
-        r = ring_put(&pool->ring, &ticket, sizeof ticket, BROOD_FOREVER);
+        do
+                r = ring_put(&pool->ring, &ticket, sizeof ticket, LOOK_MS);
+        while (r == -ETIMEDOUT && pool_usable(pool, false) == 0);
+        if (r == -ETIMEDOUT)
+                r = pool_usable(pool, false);
         if (r < 0) {
                 task_recycle(pool, index);
                 return r;

@@ -12,7 +12,8 @@
  *
  * Killed before the CAS: the slot is still READING, and its recovery puts the index back; the task has not begun.  Between the CAS
  * and the release: the index comes back too, but the next worker finds the task not QUEUED, and throws the index away.  Between
- * the CAS and the exchange: the keeper finds RUNNING with our number and reports our death.  After it: the task has ended.
+ * the CAS and the exchange: the keeper finds RUNNING with our number and reports our death.  After it: the task has ended; the
+ * keeper wakes those who wait for it, in case that we had not.
  */
 #include "os/child.h"
 #include "os/futex.h"

@@ -137,7 +137,8 @@ static int admit(struct registry *registry, struct birth *birth, brood_process *
         descriptor_close(&birth->branch);
         process->pidfd = pidfd_of(pid);
         if (process->pidfd < 0) {
-                int r = process->pidfd;
+                /* -ESRCH: somebody killed it at the gate, and the host ignores SIGCHLD. */
+                int r = process->pidfd == -ESRCH ? -EAGAIN : process->pidfd;
                 process->pidfd = -1;
                 gate_release(birth, true);
                 child_reap(pid);
