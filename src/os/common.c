@@ -7,6 +7,7 @@
 #include "os/cpu.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,8 +22,12 @@ const char *brood_version(void)
 /* Texts of our own rather than strerror(3)'s: what a number means *here*, the same in every language and thread. */
 const char *brood_strerror(int error)
 {
+        static const char unknown[] = "unknown error";
+
         if (error == 0)
                 return "success";
+        if (error == INT_MIN) /* has no opposite */
+                return unknown;
         switch (abs(error)) {
         case EAGAIN:
                 return "it would have to wait, or a resource is short for now";
@@ -76,7 +81,7 @@ const char *brood_strerror(int error)
 #else
         const char *text = strerror(abs(error));
 #endif
-        return text == NULL ? "unknown error" : text;
+        return text == NULL ? unknown : text;
 }
 
 int brood_cpu_count(void)

@@ -196,6 +196,8 @@ static void worker_ended(struct keeper *keeper, uint32_t number)
 
 static void kill_workers(struct keeper *keeper)
 {
+        if (keeper->workers == NULL)
+                return;
         for (uint32_t i = 0; i < keeper->count; i++)
                 if (keeper->workers[i] != NULL)
                         brood_process_kill(keeper->workers[i]);
@@ -265,6 +267,15 @@ static int prepare(struct keeper *keeper)
         return robust_hold(&keeper->pool->shared->life);
 }
 
+static void finish(struct keeper *keeper)
+{
+        kill_workers(keeper);
+        free(keeper->hires);
+        free(keeper->workers);
+        free(keeper->fds);
+        free(keeper->ready);
+}
+
 int keeper_run(void *arg)
 {
         brood_pool *pool = arg;
@@ -282,13 +293,13 @@ int keeper_run(void *arg)
                 r = start_missing(&keeper);
         if (r < 0) {
                 pool->shared->error = r;
-                kill_workers(&keeper);
+                finish(&keeper);
                 announce(pool, POOL_FAILED);
                 return 1;
         }
         announce(pool, POOL_RUNNING);
         r = keep(&keeper);
-        kill_workers(&keeper);
+        finish(&keeper);
         if (r < 0) {
                 if (!keeper.broken)
                         BREAK(&keeper, "the keeper failed: %d (%s)", r, brood_strerror(r));

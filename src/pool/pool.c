@@ -174,7 +174,7 @@ int brood_pool_new_sized(brood_pool **ret_pool, const brood_pool_options *option
         pool->owner = child_pid();
         pool->dropped = pool->dropped_end = NO_TASK;
         pool->references = 1;
-        store_relaxed(&pool->spin, 0);
+        spin_init(&pool->spin);
         pthread_mutex_init(&pool->mutex, NULL);
         r = pool_prepare(pool);
         if (r < 0) {

@@ -37,7 +37,7 @@ struct brood_pool {
         int doorbell; /* an event that the host raises for the keeper */
         brood_process *keeper;
         struct module_map modules;
-        atomic_u32 spin; /* how long to look at a result before sleeping; adapts */
+        struct spin spin; /* before sleeping on a result */
 
         pthread_mutex_t mutex; /* guards what follows */
         size_t references;     /* the pool's handle, if it is not yet freed, and each result */

@@ -53,33 +53,20 @@ static bool settled(brood_result *result)
         return is_settled;
 }
 
-enum {
-        SPIN_MOST = 1000, /* pauses: about the time that a wake-up takes */
-        SHORT_SLEEP_NS = 40000,
-};
-
-static void spin_adapt(brood_pool *pool, bool paid)
-{
-        uint32_t spin = load_relaxed(&pool->spin);
-
-        spin = paid ? spin * 2 + 16 : spin / 2;
-        store_relaxed(&pool->spin, spin > SPIN_MOST ? SPIN_MOST : spin);
-}
-
 static int wait_for_end(brood_result *result, int64_t deadline)
 {
         brood_pool *pool = result->pool;
         atomic_u64 *state = &task_of(result)->state;
         atomic_u32 *life = &pool->shared->life;
 
-        for (uint32_t i = 0, most = pool->ring.spin_most > 0 ? load_relaxed(&pool->spin) : 0; i < most; i++) {
+        for (uint32_t i = 0, most = load_relaxed(&pool->spin.length); i < most; i++) {
                 cpu_relax();
                 if (task_kind(load_acquire(state)) == TASK_DONE) {
-                        spin_adapt(pool, true);
+                        spin_adapt(&pool->spin, true);
                         return settled(result) ? 0 : -EAGAIN;
                 }
         }
-        spin_adapt(pool, false);
+        spin_adapt(&pool->spin, false);
 
         for (;;) {
                 uint64_t now = load_seq_cst(state);
@@ -97,8 +84,8 @@ static int wait_for_end(brood_result *result, int64_t deadline)
                 if (!(now & TASK_WAITED) && !cas_u64(state, now, now | TASK_WAITED))
                         continue;
                 futex_wait_either(futex_low_half(state), (uint32_t)(now | TASK_WAITED), life, alive, deadline);
-                if (pool->ring.spin_most > 0 && clock_now() - start < SHORT_SLEEP_NS)
-                        spin_adapt(pool, true);
+                if (clock_now() - start < SPIN_SHORT_SLEEP_NS)
+                        spin_adapt(&pool->spin, true);
         }
 }
 

@@ -8,7 +8,6 @@
 #include "queue/ring.h"
 #include "os/atfork.h"
 #include "os/clock.h"
-#include "os/cpu.h"
 #include "sync/waitword.h"
 
 #include <errno.h>
@@ -152,9 +151,8 @@ void ring_attach(struct ring *ring, const struct ring_geometry *geometry, const 
                 .owners = region_at(region, owners_offset),
                 .slots = region_at(region, slots_offset),
                 .spill_offset = spill_offset,
-                .spin_most = cpu_usable() > 1 ? 1000 : 0, /* about the time that a wake-up takes */
         };
-        store_relaxed(&ring->spin, ring->spin_most / 4);
+        spin_init(&ring->spin);
 }
 
 /* Free the numbers of all owners that are dead. */
@@ -328,19 +326,9 @@ static inline bool look_is_final(enum look look)
         return look != LOOK_NOTHING && look != LOOK_BUSY;
 }
 
-/* Spinning costs what it lasts, sleeping about 20 us; so look again for as long as that has been paying. */
-static void spin_adapt(struct ring *ring, bool paid)
-{
-        uint32_t spin = load_relaxed(&ring->spin);
-
-        spin = paid ? spin * 2 + 16 : spin / 2;
-        store_relaxed(&ring->spin, spin > ring->spin_most ? ring->spin_most : spin);
-}
-
 enum {
         SLICE_WATCH_MS = 250, /* the longest sleep with nobody watching over the processes */
         SLICE_BUSY_MS = 64,   /* the longest sleep behind another's claim */
-        SHORT_SLEEP_NS = 40000,
 };
 
 /* The slow half of claim_slot(): a look has found nothing. */
@@ -351,17 +339,17 @@ static int wait_and_look(struct ring *ring, const struct side *side, size_t size
         enum look seen;
 
         if (deadline != DEADLINE_NOW) {
-                for (uint32_t i = 0, most = load_relaxed(&ring->spin); i < most; i++) {
+                for (uint32_t i = 0, most = load_relaxed(&ring->spin.length); i < most; i++) {
                         cpu_relax();
                         if (load_relaxed(&sight->slot->state) == sight->state)
                                 continue;
                         seen = side->look(ring, size, owner, sight);
                         if (look_is_final(seen)) {
-                                spin_adapt(ring, true);
+                                spin_adapt(&ring->spin, true);
                                 return look_error(seen);
                         }
                 }
-                spin_adapt(ring, false);
+                spin_adapt(&ring->spin, false);
         }
 
         int64_t busy_ms = 1;
@@ -396,8 +384,8 @@ static int wait_and_look(struct ring *ring, const struct side *side, size_t size
                 }
                 waitword_sleep(word, prepared, until);
                 slept = true;
-                if (clock_now() - now < SHORT_SLEEP_NS)
-                        spin_adapt(ring, true); /* a little more spinning would have saved the sleep */
+                if (clock_now() - now < SPIN_SHORT_SLEEP_NS)
+                        spin_adapt(&ring->spin, true); /* a little more spinning would have saved the sleep */
         }
 }
 

@@ -25,6 +25,7 @@
 #include "os/atomic.h"
 #include "shm/owners.h"
 #include "shm/region.h"
+#include "sync/spin.h"
 
 #include <stddef.h>
 #include <sys/types.h>
@@ -68,10 +69,9 @@ struct ring {
         unsigned char *slots;
         size_t spill_offset; /* in the region */
         bool watched;        /* somebody recovers the dead and wakes the sleepers: sleep without slices */
-        uint32_t spin_most;  /* 0 on a machine with one CPU */
-        atomic_u32 spin;     /* how long to look before sleeping, in pauses; adapts */
-        uint32_t owner;      /* this process's owner number, valid under... */
-        atomic_u64 mark;     /* ...this process mark */
+        struct spin spin;
+        uint32_t owner;  /* this process's owner number, valid under... */
+        atomic_u64 mark; /* ...this process mark */
 };
 
 /* 0, or -E2BIG if the sizes do not fit into an address space. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/common/test_common.c: what brood/common.h promises: the version, the texts of errors, the number of usable CPUs.
+ * tests/common/test_common.c: what brood/common.h promises: the version, the texts of errors, the number of usable
+ * CPUs.
  */
 #include "support.h"
 

@@ -5,7 +5,11 @@
  */
 #include "tasks.h"
 
+#include <brood/queue.h>
+
+#include <dirent.h>
 #include <dlfcn.h>
+#include <signal.h>
 
 static ssize_t seed_task(const void *arg, size_t size, void *out, size_t room)
 {
@@ -37,6 +41,50 @@ static void test_ten_tasks(void **state)
                 assert_int_equal(value, 8888);
                 brood_result_free(results[i]);
         }
+        brood_pool_free(pool);
+}
+
+static int count_threads(void)
+{
+        DIR *tasks = opendir("/proc/self/task");
+        int count = -2; /* "." and ".." */
+        assert_non_null(tasks);
+        while (readdir(tasks) != NULL)
+                count++;
+        closedir(tasks);
+        return count;
+}
+
+static void look_at_dispositions(struct sigaction *actions)
+{
+        memset(actions, 0, (SIGRTMAX + 1) * sizeof *actions);
+        for (int i = 1; i <= SIGRTMAX; i++)
+                sigaction(i, NULL, &actions[i]);
+}
+
+/* All of brood at work at once: the host has no more threads than it made, and its signals are what they were. */
+static void test_no_hidden_thread_and_no_handler(void **state)
+{
+        (void)state;
+        static struct sigaction before[65], after[65];
+        int threads = count_threads();
+        look_at_dispositions(before);
+        brood_pool *pool;
+        brood_queue *queue;
+        assert_int_equal(brood_pool_new(&pool, NULL), 0);
+        assert_int_equal(brood_queue_new(&queue, NULL), 0);
+        brood_result *result = submit(pool, seed_task, NULL, 0);
+        assert_int_equal(brood_queue_put(queue, "x", 1, 0), 0);
+        assert_int_equal(brood_result_wait(result, CHECK_HANG_MS), 0);
+
+        assert_int_equal(count_threads(), threads);
+        look_at_dispositions(after);
+        for (int i = 1; i <= SIGRTMAX; i++) {
+                assert_ptr_equal(after[i].sa_handler, before[i].sa_handler);
+                assert_int_equal(after[i].sa_flags, before[i].sa_flags);
+        }
+        brood_result_free(result);
+        brood_queue_free(queue);
         brood_pool_free(pool);
 }
 
@@ -953,6 +1001,7 @@ int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
                 support_test(test_ten_tasks),
+                support_test(test_no_hidden_thread_and_no_handler),
                 support_test(test_new_refuses),
                 support_test(test_bad_arguments),
                 support_test(test_join_wants_close_first),

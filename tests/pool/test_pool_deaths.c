@@ -27,6 +27,7 @@ static void check_dead_task(brood_pool *pool, int how, brood_outcome outcome, in
         char number[16];
         snprintf(number, sizeof number, "%d", (int)pid);
         const char *reason = brood_result_reason(dying);
+        assert_non_null(reason);
         if (!strstr(reason, word) || !strstr(reason, number))
                 fprintf(stderr, "reason: %s\n", reason);
         assert_non_null(strstr(reason, word));

@@ -2,9 +2,9 @@
  *
  * tests/process/setting.h: what the process tests share: the host's SIGCHLD setting, and small hosts of their own.
  *
- * The programs run three times, with BROOD_TEST_SIGCHLD=default, =ignore (SIG_IGN) and =reap (a handler that calls waitpid(-1)
- * in a loop).  In the last two a stranger reaps brood's children, and the exit code is known only where the kernel
- * tells it (PIDFD_INFO_EXIT); expect_exitcode() knows what to ask for.
+ * The programs run three times, with BROOD_TEST_SIGCHLD=default, =ignore (SIG_IGN) and =reap (a handler that calls
+ * waitpid(-1) in a loop).  In the last two a stranger reaps brood's children, and the exit code is known only where
+ * the kernel tells it (PIDFD_INFO_EXIT); expect_exitcode() knows what to ask for.
  */
 #ifndef BROOD_TESTS_PROCESS_SETTING_H
 #define BROOD_TESTS_PROCESS_SETTING_H
@@ -37,8 +37,9 @@ bool kernel_tells(void);
 void expect_exitcode(brood_process *process, int code);
 void expect_detached_exitcode(brood_process *process, int code);
 
-/* Run `function` in a plainly forked child and return its value; HOST_DIED when it ended before it had one.  The child's
- * SIGCHLD setting is the same.  In it assertions must not be used: ask() returns the line from the function instead. */
+/* Run `function` in a plainly forked child and return its value; HOST_DIED when it ended before it had one.  The
+ * child's SIGCHLD setting is the same.  In it assertions must not be used: ask() returns the line from the function
+ * instead. */
 #define HOST_DIED (-1000000)
 int in_child(int (*function)(void *arg), void *arg);
 #define ask(condition)                                                                                                 \

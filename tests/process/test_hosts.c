@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/process/test_hosts.c: processes of hosts that make it hard: hosts that die, detach, run threads, get signals all the
- * time, or have no process and no descriptor left.
+ * tests/process/test_hosts.c: processes of hosts that make it hard: hosts that die, detach, run threads, get signals
+ * all the time, or have no process and no descriptor left.
  */
 #include "setting.h"
 

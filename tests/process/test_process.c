@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/process/test_process.c: what brood/process.h promises of one call after another: making, starting, joining, exit codes,
- * names, classes, brood_fork() and brood_wait(), and what each of them makes of bad input.  Hosts that make it hard (threads,
- * signals, limits, sudden death) are in test_hosts.c.
+ * tests/process/test_process.c: what brood/process.h promises of one call after another: making, starting, joining,
+ * exit codes, names, classes, brood_fork() and brood_wait(), and what each of them makes of bad input.  Hosts that
+ * make it hard (threads, signals, limits, sudden death) are in test_hosts.c.
  */
 #include "setting.h"
 
@@ -736,7 +736,8 @@ static int start_a_grandchild(void *arg)
 {
         (void)arg;
         brood_process *p;
-        ask(brood_process_new(&p, &(brood_process_options){ .target = return_number, .arg = &(int){ 6 } }) == 0);
+        int number = 6;
+        ask(brood_process_new(&p, &(brood_process_options){ .target = return_number, .arg = &number }) == 0);
         ask(brood_process_start(p) == 0);
         int code = 0;
         ask(brood_wait(&code, BROOD_FOREVER) == brood_process_pid(p));

@@ -332,6 +332,11 @@ static int warm_up(void)
                         r = brood_process_join(p, BROOD_FOREVER);
                 brood_process_free(p);
         }
+        if (r == -ENOSYS) {
+                /* valgrind 3.19 knows no pidfd; what does without processes can be tested there all the same. */
+                fprintf(stderr, "support: no pidfds here, so no brood process\n");
+                return 0;
+        }
         if (r < 0) {
                 fprintf(stderr, "support: the first brood process failed: %s\n", strerror(-r));
                 return -1;
