@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: MIT
 """check-man.py PAGES INCLUDE [CC...]: the manual pages (doc/man) and the public headers say the same.
 
-- Every function that a header marks with BROOD_API, or defines inline, is in the NAME of exactly one page and in its SYNOPSIS, has a
-  link of its own name in the list of meson.build, and nothing else is in either.
+- Every function that a header marks with BROOD_API, or defines inline, is in the NAME of exactly one page and in its
+  SYNOPSIS, has a link of its own name in the list of meson.build, and nothing else is in either.
 - Every errno that a header names for a function is in the RETURN VALUE or ERRORS of that function's page; and a page names no errno
   that neither the headers of its functions nor common.h name.
 - Every constant of the headers is in some page.
 - Every page has the sections of the house, in their order, and an EXAMPLE.  Each block of code under EXAMPLE compiles alone, with
-  warnings as errors.  What the SYNOPSIS declares, and each struct shown under DESCRIPTION, is what the headers say; for the former the
-  compiler is asked, since a second declaration of a function must agree with the first.
+  warnings as errors.  What the SYNOPSIS declares, and each struct shown under DESCRIPTION, is what the headers say; for the
+  former the compiler is asked, since a second declaration of a function must agree with the first.
 
 `check-man.py --self-test` breaks a small house of its own in each of these ways, and expects each to be found.
 """
@@ -275,7 +275,7 @@ BREAKS = [
     ("not in the list", "m", "'brood_thing.3'", "'brood_other.3'", "is not in the list"),
     ("another struct", "p", "        int size;\n", "        long size;\n", "a struct is not"),
     ("an example with an error", "p", "brood_thing_easy(&thing);\n}", "brood_thing_hard(&thing);\n}", "EXAMPLE, block 1"),
-    ("an example with a warning", "p", "        brood_thing thing;", "        int unused;\n        brood_thing thing;", "EXAMPLE, block 1"),
+    ("an example with a warning", "p", "        brood_thing thing;", "        int x;\n        brood_thing thing;", "EXAMPLE, block 1"),
     ("no example", "p", "```\n\n# SEE ALSO", "\n# SEE ALSO", "no code under EXAMPLE"),
     ("a section is missing", "p", "# NOTES\n\nNone.\n\n", "", "the sections are"),
     ("another title", "p", "brood_thing(3)", "brood_things(3)", "the title says"),
