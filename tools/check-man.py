@@ -275,7 +275,7 @@ BREAKS = [
     ("not in the list", "m", "'brood_thing.3'", "'brood_other.3'", "is not in the list"),
     ("another struct", "p", "        int size;\n", "        long size;\n", "a struct is not"),
     ("an example with an error", "p", "brood_thing_easy(&thing);\n}", "brood_thing_hard(&thing);\n}", "EXAMPLE, block 1"),
-    ("an example with a warning", "p", "        brood_thing thing;", "        int x;\n        brood_thing thing;", "EXAMPLE, block 1"),
+    ("an example with a warning", "p", "        brood_thing thing;", "\tint x;\n\tbrood_thing thing;", "EXAMPLE, block 1"),
     ("no example", "p", "```\n\n# SEE ALSO", "\n# SEE ALSO", "no code under EXAMPLE"),
     ("a section is missing", "p", "# NOTES\n\nNone.\n\n", "", "the sections are"),
     ("another title", "p", "brood_thing(3)", "brood_things(3)", "the title says"),
