@@ -49,8 +49,7 @@ static brood_process *start(const char *what, bool detached)
         return child;
 }
 
-/* Waits until the child has ended, and takes nothing from it: its descriptor becomes readable.  (Were the
- * descriptor asked for after the end, that call would reap the child.) */
+/* Waits until the child has ended, and takes nothing from it: its descriptor becomes readable. */
 static void watch(brood_process *child)
 {
         struct pollfd end = { .fd = (int)example_check(brood_process_sentinel(child), "sentinel"), .events = POLLIN };

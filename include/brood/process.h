@@ -23,8 +23,9 @@
  *   child that lives on says so: `.detached = true`.
  * - It cannot become a forgotten zombie: brood_process_free() on a child that still runs kills and reaps it.
  *
- * A child that has ended and that nobody has joined stays a zombie until the next call of brood_process_start(),
- * brood_wait(), or any call on its own handle; those reap it and keep its exit code in the handle.
+ * A child that has ended and that nobody has joined stays a zombie until the next brood_process_start() or brood_wait(), or
+ * until its own handle is asked (join, exitcode, is_alive, terminate, kill, free); those reap it and keep its exit code in
+ * the handle.
  *
  * Fork.  A forked child inherits its parent's handles, but not its children: join and wait on them give -ECHILD,
  * free releases only the memory.  Threads.  All calls may come from any thread; several may join one process.
