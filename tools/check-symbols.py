@@ -3,7 +3,8 @@
 """check-symbols.py LIBRARY MAP HEADER...: the headers, the version script and the library say the same.
 
 The functions that the public headers mark with BROOD_API, the names that the version script exports, and the symbols that the
-library (shared, or an archive) defines must be three times the same set.  And no function may be declared in a public header without BROOD_API.
+library (shared, or an archive) defines must be three times the same set.  And no function may be declared in a public header
+without BROOD_API.
 `check-symbols.py --self-test` tries the comparison on sets that differ.
 """
 

@@ -5,7 +5,17 @@
 #include "tasks.h"
 
 #include <grp.h>
+#include <limits.h>
+#include <linux/filter.h>
+#include <linux/futex.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
 
 /* ---- workers ---- */
 
@@ -177,6 +187,66 @@ static int fail_by_signal(void *arg)
         atomic_fetch_add(&tasks_page->initialized, 1);
         die_task(&(int){ SIGSEGV }, sizeof(int), NULL, 0);
         return 0;
+}
+
+/* From here on the process dies at the futex call that would wake a result's waiters. */
+static ssize_t die_at_the_wake_task(const void *arg, size_t size, void *out, size_t room)
+{
+        (void)arg, (void)size, (void)out, (void)room;
+        struct sock_filter filter[] = {
+                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 0, 5),
+                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FUTEX_WAKE, 0, 3),
+                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, INT_MAX, 0, 1),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        };
+        struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
+        while (atomic_load(&tasks_page->gate) == 0)
+                usleep(1000);
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+                return -errno;
+        return 0;
+}
+
+static void *open_gate(void *pid)
+{
+        /* The test's thread sleeps by then, or the test is no weaker than it was. */
+        char path[64], call[64] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%d/syscall", *(pid_t *)pid);
+        for (int i = 0; i < 2000 && strtol(call, NULL, 10) != SYS_futex_waitv; i++) {
+                FILE *file = fopen(path, "r");
+                if (file == NULL || fgets(call, sizeof call, file) == NULL)
+                        call[0] = 0;
+                if (file != NULL)
+                        fclose(file);
+                usleep(1000);
+        }
+        atomic_store(&tasks_page->gate, 1);
+        return NULL;
+}
+
+/* Killed after the task has ended, and before the one who waits for it was told. */
+static void test_killed_before_the_wake(void **state)
+{
+        (void)state;
+        brood_pool *pool;
+        pthread_t thread;
+        pid_t self = getpid();
+        tasks_begin();
+        assert_int_equal(brood_pool_new(&pool, &(brood_pool_options){ .processes = 1 }), 0);
+        brood_result *result = submit(pool, die_at_the_wake_task, NULL, 0);
+        assert_int_equal(pthread_create(&thread, NULL, open_gate, &self), 0);
+        int64_t start = support_now_ms();
+        assert_int_equal(brood_result_wait(result, CHECK_HANG_MS), 0);
+        assert_true(support_now_ms() - start < CHECK_HANG_MS / 2);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(brood_result_outcome(result), BROOD_OUTCOME_OK);
+        brood_result_free(result);
+        brood_pool_free(pool);
+        tasks_finish();
 }
 
 static int fail_by_exit(void *arg)
@@ -618,6 +688,7 @@ int main(int argc, char **argv)
                 support_test(test_all_workers_are_killed),
                 support_test(test_initializer_fails),
                 support_test(test_initializer_fails_in_a_successor),
+                support_test(test_killed_before_the_wake),
                 support_test(test_the_keeper_is_killed),
                 support_test(test_the_host_is_killed),
                 support_test(test_the_host_exits),
