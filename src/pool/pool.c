@@ -194,9 +194,14 @@ int pool_check(const brood_pool *pool)
 
 void pool_release(brood_pool *pool)
 {
-        pthread_mutex_lock(&pool->mutex);
+        /* In a forked child the mutex may be held by a thread that is not there; but nobody else uses the handle there. */
+        bool shared = pool->owner == child_pid();
+
+        if (shared)
+                pthread_mutex_lock(&pool->mutex);
         bool last = --pool->references == 0;
-        pthread_mutex_unlock(&pool->mutex);
+        if (shared)
+                pthread_mutex_unlock(&pool->mutex);
         if (last)
                 pool_destroy(pool);
 }
