@@ -96,8 +96,10 @@ export -f aarch64
 if [ "$(uname -m)" = aarch64 ]; then
         skip "aarch64" "this machine is one, so all of the above was"
 elif gate "aarch64: cmocka" 300 bash -c aarch64; then
+        export BROOD_TEST_NO_FORK=1 # the emulator knows no subreapers, which the watcher needs
         tests_of "aarch64" 1800 build-aarch64 --cross-file build-aarch64-tools/cross.ini -Dbenches=disabled -- \
                 --suite unit --timeout-multiplier 10
+        unset BROOD_TEST_NO_FORK
         skip "aarch64: proc, kill and stress" "the emulator has no ptrace, and its processes are not what /proc says of them"
 fi
 

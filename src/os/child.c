@@ -12,9 +12,19 @@
 pid_t child_fork(void)
 {
         KEEP_ERRNO;
+        /* A child flushes these streams, so it must not inherit them locked by a thread that it does not have.  glibc takes care of
+         * that. */
+#ifndef __GLIBC__
+        flockfile(stdout);
+        flockfile(stderr);
+#endif
         pid_t pid = fork();
-
-        return pid < 0 ? -errno : pid;
+        int r = pid < 0 ? -errno : pid;
+#ifndef __GLIBC__
+        funlockfile(stderr);
+        funlockfile(stdout);
+#endif
+        return r;
 }
 
 void child_reap(pid_t pid)

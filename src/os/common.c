@@ -79,7 +79,9 @@ const char *brood_strerror(int error)
 #ifdef __GLIBC__
         const char *text = strerrordesc_np(abs(error)); /* strerror(3) itself translates, and is not thread-safe */
 #else
-        const char *text = strerror(abs(error));
+        const char *text = strerror(abs(error)); /* musl's is, and has one text for 0 and for what it does not know */
+        if (text == strerror(0))
+                text = NULL;
 #endif
         return text == NULL ? unknown : text;
 }

@@ -728,7 +728,7 @@ int support_main(int argc, char **argv, const char *suite, const struct CMUnitTe
 {
         uint64_t seed = 0, rounds = 0;
         const char *text;
-        bool fork_off = true;
+        bool fork_off = getenv("BROOD_TEST_NO_FORK") == NULL;
         if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
                 seed = (uint64_t)support_now_ms();
         seed &= 0xffffffffu; /* short enough to type */

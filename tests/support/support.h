@@ -34,7 +34,7 @@ int support_teardown(void **state);
 
 /* main() of a test program: `return support_main(argc, argv, "queue", tests, ARRAY_LENGTH, 60);`
  * Options: --seed N (else random, or from BROOD_TEST_SEED; always printed), --filter PATTERN, --rounds N (see support_rounds),
- * --no-fork (no watcher: for a debugger). */
+ * --no-fork, or BROOD_TEST_NO_FORK in the environment (no watcher: for a debugger or an emulator). */
 int support_main(int argc, char **argv, const char *suite, const struct CMUnitTest *tests, size_t count,
                  int limit_seconds);
 
