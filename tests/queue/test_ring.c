@@ -23,7 +23,7 @@ enum kind { EMPTY, WRITING, FULL, READING, CLOSED };
 
 enum {
         DEAD = 7u << 10 | 900,     /* an entry that nobody has taken */
-        STRANGER = 3u << 10 | 901, /* see rig_make */
+        STRANGER = 3u << 10 | 901, /* see rig_prepare */
         BUSY_MS = 20,
 };
 
@@ -49,7 +49,7 @@ static uint64_t entry(pid_t pid, uint32_t generation, uint32_t start)
         return (uint64_t)pid << 42 | (uint64_t)generation << 28 | start;
 }
 
-static void rig_make(struct rig *rig, size_t slots, size_t message_size)
+static void rig_prepare(struct rig *rig, size_t slots, size_t message_size)
 {
         enum { SHARED = 64, OWNERS = SHARED + sizeof(struct ring_shared), SLOTS = OWNERS + sizeof(struct owners) };
         struct ring_geometry geometry;
@@ -60,6 +60,11 @@ static void rig_make(struct rig *rig, size_t slots, size_t message_size)
                          0);
         ring_attach(&rig->ring, &geometry, &rig->region, SHARED, OWNERS, SLOTS, spill);
         store_relaxed(&rig->ring.owners->entries[STRANGER & 1023], entry(getppid(), STRANGER >> 10, 0));
+}
+
+static void rig_make(struct rig *rig, size_t slots, size_t message_size)
+{
+        rig_prepare(rig, slots, message_size);
         assert_int_equal(ring_own(&rig->ring, &rig->own), 0);
         assert_int_not_equal(rig->own, OWNER_NONE);
 }
@@ -521,6 +526,48 @@ static void test_seal_waits_for_claims(void **state)
 
 /* ---- owners ---- */
 
+struct newcomer {
+        struct rig *rig;
+        atomic_int *waiting;
+        uint32_t owner;
+};
+
+static int own_at_once(void *arg)
+{
+        struct newcomer *newcomer = arg;
+
+        atomic_fetch_add(newcomer->waiting, 1);
+        while (atomic_load(newcomer->waiting) < 4)
+                ;
+        require_int(ring_own(&newcomer->rig->ring, &newcomer->owner), 0);
+        return 0;
+}
+
+/* The first of all tests: so that the threads also meet a process that has no mark yet.  For the thread sanitizer. */
+static void test_threads_that_come_at_once(void **state)
+{
+        (void)state;
+        for (int round = 0; round < 3; round++) {
+                struct rig rig;
+                struct check_thread threads[4];
+                struct newcomer newcomers[4];
+                atomic_int waiting = 0;
+
+                rig_prepare(&rig, 4, 8);
+                for (int i = 0; i < 4; i++) {
+                        newcomers[i] = (struct newcomer){ &rig, &waiting, OWNER_NONE };
+                        check_thread_start(&threads[i], own_at_once, &newcomers[i]);
+                }
+                for (int i = 0; i < 4; i++)
+                        assert_int_equal(check_thread_join(&threads[i]), 0);
+                for (int i = 0; i < 4; i++) {
+                        assert_int_not_equal(newcomers[i].owner, OWNER_NONE);
+                        assert_int_equal(newcomers[i].owner, newcomers[0].owner);
+                }
+                rig_drop(&rig);
+        }
+}
+
 static int own_another_number(void *arg)
 {
         struct rig *rig = arg;
@@ -911,6 +958,7 @@ static void test_named_damage(void **state)
 int main(int argc, char **argv)
 {
         static const struct CMUnitTest tests[] = {
+                support_test(test_threads_that_come_at_once),
                 support_test(test_plan),
                 support_test(test_laps),
                 support_test(test_states),
