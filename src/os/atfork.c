@@ -17,7 +17,7 @@ static size_t child_function_count;
 
 /* Until the page is there, everybody reads a mark of 0, which no handle holds. */
 static atomic_u64 no_mark;
-atomic_u64 *process_mark_page = &no_mark;
+_Atomic(atomic_u64 *) process_mark_page = &no_mark;
 static uint64_t last_mark; /* guarded by the lock; inherited by children, so that theirs are new numbers */
 
 static void lock_init(void)
@@ -82,19 +82,19 @@ int process_mark_init(void)
 
         if (r < 0)
                 return r;
-        if (process_mark_page == &no_mark) {
+        if (load_relaxed(&process_mark_page) == &no_mark) {
                 size_t size = (size_t)sysconf(_SC_PAGESIZE);
                 void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
                 if (page == MAP_FAILED || madvise(page, size, MADV_WIPEONFORK) < 0)
                         r = -errno;
                 else
-                        process_mark_page = page;
+                        store_release(&process_mark_page, page); /* R5: pairs with A5 in process_mark */
                 if (r < 0 && page != MAP_FAILED)
                         munmap(page, size);
         }
         if (r == 0 && process_mark() == 0)
-                store_relaxed(process_mark_page, ++last_mark);
+                store_relaxed(load_relaxed(&process_mark_page), ++last_mark);
         process_unlock();
         return r;
 }

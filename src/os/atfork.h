@@ -26,11 +26,11 @@ void atfork_add(void (*in_child)(void));
 /* The mark of this process: a number that no ancestor of this process has had.  It lives in a page that the kernel wipes at
  * every fork, so also a child that was made by a raw clone or _Fork(3), for which no handler runs, sees that the number in
  * a handle is not its own.  0 before process_mark_init(). */
-extern atomic_u64 *process_mark_page;
+extern _Atomic(atomic_u64 *) process_mark_page;
 
 static inline uint64_t process_mark(void)
 {
-        return load_relaxed(process_mark_page);
+        return load_relaxed(load_acquire(&process_mark_page)); /* A5: pairs with R5 in process_mark_init */
 }
 
 /* Give this process its mark, if it has none: 0 or a negative errno. */

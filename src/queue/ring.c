@@ -228,8 +228,12 @@ static bool repair(struct ring *ring, struct position at, uint64_t state)
                  * head is not set back, because we die here or another sets it forth, the next getter that finds nothing
                  * finds it by settle(). */
                 if (cas_u64(&slot->state, state, state_make(lap, FULL, OWNER_NONE))) {
-                        store_relaxed(&ring->shared->head,
-                                      position_word((struct position){ .lap = lap, .index = at.index }));
+                        struct position head = position_of(load_relaxed(&ring->shared->head));
+                        int64_t past = laps_ahead(head.lap, lap);
+                        /* Only back: of several that are given back, the oldest is to come first. */
+                        if (past > 0 || (past == 0 && head.index > at.index))
+                                store_relaxed(&ring->shared->head,
+                                              position_word((struct position){ .lap = lap, .index = at.index }));
                         waitword_wake_one(&ring->shared->getters);
                 }
         }
@@ -361,6 +365,9 @@ static int wait_and_look(struct ring *ring, const struct side *side, size_t size
                 if (look_is_final(seen)) {
                         /* Whoever was woken may be the only one who was: if there is more, the next one must be. */
                         if (seen == LOOK_DONE && slept && waitword_has_sleepers(word) && side->more(ring, sight))
+                                waitword_wake_one(word);
+                        /* Nor may the message be too large for it alone. */
+                        if (seen == LOOK_TOO_LARGE)
                                 waitword_wake_one(word);
                         return look_error(seen);
                 }

@@ -1,0 +1,1152 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tests/os/test_os.c: the room that makes the system calls: each small file of it does what its header says, also where the
+ * kernel says no, and none of it touches errno.
+ */
+#include "check.h"
+
+#include "os/atfork.h"
+#include "os/child.h"
+#include "os/clock.h"
+#include "os/cpu.h"
+#include "os/descriptors.h"
+#include "os/futex.h"
+#include "os/identity.h"
+#include "os/lifeline.h"
+#include "os/memfd.h"
+#include "os/module.h"
+#include "os/options.h"
+#include "os/pidfd.h"
+#include "os/poller.h"
+#include "os/robust.h"
+#include "os/signals.h"
+
+#include <brood/process.h>
+
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define CHECK_TSAN 1
+#else
+#define CHECK_TSAN 0
+#endif
+
+static int64_t in_ms(int ms)
+{
+        return clock_now() + ms * NS_PER_MS;
+}
+
+/* Valgrind may not know the calls: what needs them runs without it. */
+static void need_pidfds(void)
+{
+        int fd = pidfd_of(getpid());
+
+        if (fd == -ENOSYS)
+                skip();
+        descriptor_close(&fd);
+}
+
+static void ignore_signal(int signal)
+{
+        (void)signal;
+}
+
+/* SIGALRM every 10 ms, with a handler that does not ask for restarts. */
+static void interrupt_often(bool on)
+{
+        struct sigaction action = { .sa_handler = ignore_signal };
+        struct itimerval often = { 0 };
+
+        sigaction(SIGALRM, &action, NULL);
+        if (on)
+                often = (struct itimerval){ { 0, 10000 }, { 0, 10000 } };
+        setitimer(ITIMER_REAL, &often, NULL);
+}
+
+/* ---- clock ---- */
+
+static void test_deadlines(void **state)
+{
+        (void)state;
+        assert_true(deadline_after_ms(-1) == DEADLINE_NEVER);
+        assert_true(deadline_after_ms(INT_MIN) == DEADLINE_NEVER);
+        assert_true(deadline_after_ms(0) == DEADLINE_NOW);
+        int64_t before = clock_now(), deadline = deadline_after_ms(1000), after = clock_now();
+        assert_true(deadline >= before + 1000 * NS_PER_MS && deadline <= after + 1000 * NS_PER_MS);
+        assert_true(deadline_after_ms(INT_MAX) > clock_now());
+
+        assert_int_equal(deadline_left_ms(DEADLINE_NEVER), -1);
+        assert_int_equal(deadline_left_ms(DEADLINE_NOW), 0);
+        assert_int_equal(deadline_left_ms(clock_now() - 1), 0);
+        assert_int_equal(deadline_left_ms(clock_now() + (int64_t)INT_MAX * NS_PER_S), INT_MAX);
+        /* Rounded up: a poll of 0 ms before the deadline would be a loop that burns a CPU. */
+        int64_t near = clock_now() + 100 * NS_PER_MS;
+        int left = deadline_left_ms(near);
+        assert_in_range(left, 1, 100);
+        assert_true(clock_now() + left * NS_PER_MS >= near);
+
+        assert_true(deadline_slice(DEADLINE_NOW, NS_PER_MS) == DEADLINE_NOW);
+        assert_true(deadline_slice(near, 1000 * NS_PER_S) == near);
+        int64_t slice = deadline_slice(DEADLINE_NEVER, NS_PER_S);
+        assert_true(slice > clock_now() && slice <= clock_now() + NS_PER_S);
+
+        assert_int_equal(deadline_timespec(DEADLINE_NOW).tv_sec, 0);
+        assert_int_equal(deadline_timespec(DEADLINE_NOW).tv_nsec, 0);
+        assert_int_equal(deadline_timespec(5 * NS_PER_S + 7).tv_sec, 5);
+        assert_int_equal(deadline_timespec(5 * NS_PER_S + 7).tv_nsec, 7);
+}
+
+/* ---- futex ---- */
+
+static atomic_u32 word_a, word_b;
+
+static void test_futex_wait(void **state)
+{
+        (void)state;
+        store_seq_cst(&word_a, 5);
+        assert_int_equal(futex_wait(&word_a, 6, DEADLINE_NEVER), -EAGAIN);
+        assert_int_equal(futex_wait(&word_a, 5, DEADLINE_NOW), -ETIMEDOUT);
+        assert_int_equal(futex_wait(&word_a, 5, clock_now() - 1), -ETIMEDOUT);
+        int64_t deadline = in_ms(30);
+        assert_int_equal(futex_wait(&word_a, 5, deadline), -ETIMEDOUT);
+        assert_true(clock_now() >= deadline);
+        assert_int_equal(futex_wake(&word_a, INT_MAX), 0);
+
+        interrupt_often(true);
+        int r = futex_wait(&word_a, 5, in_ms(CHECK_HANG_MS));
+        interrupt_often(false);
+        assert_int_equal(r, -EINTR);
+}
+
+struct waiter {
+        atomic_u32 *a, *b; /* b NULL: futex_wait */
+        int64_t deadline;
+};
+
+/* Waits until one of the words is not 0. */
+static int wait_for_change(void *arg)
+{
+        struct waiter *waiter = arg;
+
+        while (load_seq_cst(waiter->a) == 0 && (waiter->b == NULL || load_seq_cst(waiter->b) == 0)) {
+                int r = waiter->b == NULL ? futex_wait(waiter->a, 0, waiter->deadline)
+                                          : futex_wait_either(waiter->a, 0, waiter->b, 0, waiter->deadline);
+                require(r == 0 || r == -EAGAIN || r == -EINTR);
+        }
+        return 0;
+}
+
+/* Wake until as many sleepers as there are have been met. */
+static bool wake_until(atomic_u32 *word, int wanted, int at_once)
+{
+        int woken = 0;
+
+        for (int64_t end = support_now_ms() + CHECK_HANG_MS; woken < wanted && support_now_ms() < end; usleep(200)) {
+                int n = futex_wake(word, at_once);
+                if (n < 0 || n > at_once)
+                        return false;
+                woken += n;
+        }
+        return woken == wanted;
+}
+
+static int sleep_once(void *arg)
+{
+        (void)arg;
+        int r;
+
+        do
+                r = futex_wait(&word_a, 0, in_ms(CHECK_HANG_MS));
+        while (r == -EINTR);
+        return -r;
+}
+
+static void test_futex_wake_counts(void **state)
+{
+        (void)state;
+        struct check_thread threads[3];
+
+        store_seq_cst(&word_a, 0);
+        for (int i = 0; i < 3; i++)
+                check_thread_start(&threads[i], sleep_once, NULL);
+        assert_true(wake_until(&word_a, 3, 1));
+        for (int i = 0; i < 3; i++)
+                assert_int_equal(check_thread_join(&threads[i]), 0);
+}
+
+/* Waking reaches other processes, where the word is mapped elsewhere. */
+static void test_futex_between_processes(void **state)
+{
+        (void)state;
+        atomic_u32 *word = check_shared(4096);
+        struct waiter waiter = { word, NULL, DEADLINE_NEVER };
+
+        pid_t pid = check_start(wait_for_change, &waiter);
+        assert_true(check_asleep(pid));
+        store_seq_cst(word, 1);
+        assert_true(wake_until(word, 1, INT_MAX));
+        assert_int_equal(check_wait(pid), 0);
+        munmap(word, 4096);
+}
+
+static void wait_either_all_ways(void)
+{
+        store_seq_cst(&word_a, 1);
+        store_seq_cst(&word_b, 2);
+        assert_int_equal(futex_wait_either(&word_a, 0, &word_b, 2, DEADLINE_NEVER), -EAGAIN);
+        assert_int_equal(futex_wait_either(&word_a, 1, &word_b, 0, DEADLINE_NEVER), -EAGAIN);
+        assert_int_equal(futex_wait_either(&word_a, 1, &word_b, 2, DEADLINE_NOW), -ETIMEDOUT);
+
+        /* Shorter and longer than a slice of the fallback. */
+        for (int ms = 5; ms <= 65; ms += 60) {
+                int64_t deadline = in_ms(ms);
+                int r, looks = 0;
+                while ((r = futex_wait_either(&word_a, 1, &word_b, 2, deadline)) == 0)
+                        assert_in_range(++looks, 1, 20);
+                assert_int_equal(r, -ETIMEDOUT);
+                assert_true(clock_now() >= deadline);
+        }
+
+        /* A change of either ends a wait. */
+        for (int i = 0; i < 2; i++) {
+                atomic_u32 *words = check_shared(4096), *changed = &words[i];
+                struct waiter waiter = { &words[0], &words[1], DEADLINE_NEVER };
+                pid_t pid = check_start(wait_for_change, &waiter);
+
+                assert_true(check_asleep(pid));
+                store_seq_cst(changed, 1);
+                futex_wake(changed, INT_MAX);
+                assert_int_equal(check_wait_for(pid, CHECK_HANG_MS), 0);
+                munmap(words, 4096);
+        }
+}
+
+static void test_futex_wait_either(void **state)
+{
+        (void)state;
+        wait_either_all_ways();
+        futex_force_fallback(true);
+        int64_t start = clock_now();
+        /* The fallback sees only one word: it must not sleep for long. */
+        assert_int_equal(futex_wait_either(&word_a, 1, &word_b, 2, DEADLINE_NEVER), 0);
+        assert_true(clock_now() - start >= FUTEX_FALLBACK_SLICE - NS_PER_MS);
+        wait_either_all_ways();
+        futex_force_fallback(false);
+}
+
+/* A kernel that does not know futex_waitv, or a sandbox that refuses what it does not know: sleep all the same. */
+static int wait_where_refused(void *arg)
+{
+        int error = *(int *)arg;
+        struct sock_filter code[] = {
+                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 449, 0, 1),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        };
+        struct sock_fprog program = { .len = array_length(code), .filter = code };
+
+        require_int(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+                return 77;
+        int64_t deadline = in_ms(100);
+        int r, looks = 0;
+        while ((r = futex_wait_either(&word_a, 1, &word_b, 2, deadline)) == 0)
+                require(++looks < 20);
+        require_int(r, -ETIMEDOUT);
+        require(clock_now() >= deadline);
+        require_int(futex_wait_either(&word_a, 1, &word_b, 0, DEADLINE_NEVER), -EAGAIN);
+        return 0;
+}
+
+static void test_futex_waitv_refused(void **state)
+{
+        (void)state;
+        static int errors[] = { ENOSYS, EPERM };
+
+        store_seq_cst(&word_a, 1);
+        store_seq_cst(&word_b, 2);
+        for (size_t i = 0; i < array_length(errors); i++) {
+                int code = check_wait(check_start(wait_where_refused, &errors[i]));
+                if (code == 77)
+                        skip();
+                assert_int_equal(code, 0);
+        }
+}
+
+/* ---- memory ---- */
+
+static void test_memfd(void **state)
+{
+        (void)state;
+        size_t page = memory_page_size(), size = 64 * page;
+        struct stat status;
+
+        int fd = memfd_new("test", size, 4 * page);
+        assert_true(fd >= 0);
+        assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+        assert_int_equal(fstat(fd, &status), 0);
+        assert_int_equal(status.st_size, size);
+        assert_true((size_t)status.st_blocks * 512 >= 4 * page);
+        assert_true((size_t)status.st_blocks * 512 < size);
+
+        assert_int_equal(memfd_commit(fd, 8 * page, 0), 0);
+        assert_int_equal(memfd_commit(fd, 8 * page, 8 * page), 0);
+        assert_int_equal(fstat(fd, &status), 0);
+        assert_true((size_t)status.st_blocks * 512 >= 12 * page);
+
+        /* Whoever gets hold of it can neither cut it from under us nor blow it up, nor take that back. */
+        assert_int_equal(ftruncate(fd, (off_t)page), -1);
+        assert_int_equal(errno, EPERM);
+        assert_int_equal(ftruncate(fd, (off_t)(2 * size)), -1);
+        assert_int_equal(errno, EPERM);
+        int seals = fcntl(fd, F_GET_SEALS);
+        assert_int_equal(seals & (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
+                         F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+        assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+
+        /* Two mappings show one memory. */
+        void *one, *two;
+        assert_int_equal(memory_map(fd, size, &one), 0);
+        assert_int_equal(memory_map(fd, size, &two), 0);
+        assert_ptr_not_equal(one, two);
+        memset(one, 7, size);
+        assert_memory_equal(one, two, size);
+        memory_unmap(one, size);
+        memory_unmap(two, size);
+
+        assert_int_equal(memfd_commit(fd, 2 * size, page), -EPERM); /* it would grow */
+        close(fd);
+        assert_int_equal(memfd_commit(-1, 0, page), -EBADF);
+        void *untouched = &fd;
+        assert_true(memory_map(1 << 20, page, &untouched) < 0);
+        assert_ptr_equal(untouched, &fd);
+}
+
+static void test_memfd_refused(void **state)
+{
+        (void)state;
+        need_pidfds();
+        assert_int_equal(memfd_new("test", SIZE_MAX, 0), -E2BIG);
+        int descriptors = support_count_descriptors();
+        struct rlimit before = check_descriptors_exhaust();
+        int r[] = { memfd_new("test", 4096, 4096), eventfd_new(), poller_new(), pidfd_of(getpid()) };
+        struct lifeline line = LIFELINE_NONE;
+        int opened = lifeline_open(&line);
+        bool alive = identity_is_alive((struct identity){ .pid = getpid() });
+        check_descriptors_restore(&before);
+        for (size_t i = 0; i < array_length(r); i++)
+                assert_int_equal(r[i], -EMFILE);
+        assert_int_equal(opened, -EMFILE);
+        assert_int_equal(line.read_end, -1);
+        assert_true(alive); /* no proof of death */
+        assert_int_equal(support_count_descriptors(), descriptors);
+}
+
+static int write_a_byte(void *arg)
+{
+        *(unsigned char *)arg = 9;
+        return 0;
+}
+
+static void test_anonymous_memory(void **state)
+{
+        (void)state;
+        void *memory;
+
+        assert_int_equal(memory_map(-1, 4096, &memory), 0);
+        check_in_child(write_a_byte, memory);
+        assert_int_equal(*(unsigned char *)memory, 9);
+        memory_unmap(memory, 4096);
+}
+
+/* ---- descriptors ---- */
+
+static void test_descriptors(void **state)
+{
+        (void)state;
+        char text[64];
+
+        int fd = eventfd_new();
+        assert_true(fd >= 0);
+        assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+        assert_int_equal(poll(&p, 1, 0), 0);
+        eventfd_lower(fd); /* does not wait */
+        eventfd_raise(fd);
+        eventfd_raise(fd);
+        assert_int_equal(poll(&p, 1, 0), 1);
+        eventfd_lower(fd);
+        assert_int_equal(poll(&p, 1, 0), 0);
+        descriptor_close(&fd);
+        assert_int_equal(fd, -1);
+        descriptor_close(&fd);
+
+        assert_int_equal(file_read("/proc/self/nothing", text, sizeof text), -ENOENT);
+        assert_int_equal(file_read("/proc/self", text, sizeof text), -EISDIR);
+        assert_int_equal(file_read("/proc/self/stat", text, 5), 4);
+        assert_int_equal(strlen(text), 4);
+        ssize_t n = file_read("/proc/self/comm", text, sizeof text);
+        assert_true(n > 0 && (size_t)n == strlen(text));
+}
+
+static void test_poller(void **state)
+{
+        (void)state;
+        void *ready[4];
+        int one = eventfd_new(), two = eventfd_new(), poller = poller_new();
+
+        assert_true(one >= 0 && two >= 0 && poller >= 0);
+        assert_true(fcntl(poller, F_GETFD) & FD_CLOEXEC);
+        assert_int_equal(poller_add(poller, one, &one), 0);
+        assert_int_equal(poller_add(poller, one, &one), -EEXIST);
+        assert_int_equal(poller_add(poller, two, &two), 0);
+        assert_int_equal(poller_wait(poller, ready, 4, DEADLINE_NOW), -EAGAIN);
+        int64_t deadline = in_ms(35);
+        interrupt_often(true);
+        int r = poller_wait(poller, ready, 4, deadline);
+        interrupt_often(false);
+        assert_int_equal(r, -ETIMEDOUT);
+        assert_true(clock_now() >= deadline);
+
+        eventfd_raise(two);
+        assert_int_equal(poller_wait(poller, ready, 4, DEADLINE_NEVER), 1);
+        assert_ptr_equal(ready[0], &two);
+        eventfd_raise(one);
+        assert_int_equal(poller_wait(poller, ready, 1, DEADLINE_NEVER), 1);
+        assert_int_equal(poller_wait(poller, ready, 4, DEADLINE_NEVER), 2);
+        assert_true((ready[0] == &one && ready[1] == &two) || (ready[0] == &two && ready[1] == &one));
+        poller_remove(poller, two);
+        poller_remove(poller, two);
+        assert_int_equal(poller_wait(poller, ready, 4, DEADLINE_NEVER), 1);
+        assert_ptr_equal(ready[0], &one);
+        close(poller);
+        close(one);
+        close(two);
+}
+
+static void test_poll_readable(void **state)
+{
+        (void)state;
+        int fds[40];
+        unsigned char ready[40];
+
+        for (int i = 0; i < 40; i++)
+                fds[i] = i % 3 == 0 ? -1 : eventfd_new();
+        static const size_t counts[] = { 4, 16, 17, 40 }; /* on the stack and on the heap */
+        for (size_t c = 0; c < array_length(counts); c++) {
+                size_t count = counts[c];
+                int64_t deadline = in_ms(25);
+                memset(ready, 9, sizeof ready);
+                assert_int_equal(poll_readable(fds, count, ready, DEADLINE_NOW), 0);
+                interrupt_often(true);
+                int r = poll_readable(fds, count, ready, deadline);
+                interrupt_often(false);
+                assert_int_equal(r, 0);
+                assert_true(clock_now() >= deadline);
+                eventfd_raise(fds[1]);
+                eventfd_raise(fds[count - 1 - (fds[count - 1] < 0)]);
+                assert_int_equal(poll_readable(fds, count, ready, DEADLINE_NEVER), 2);
+                for (size_t i = 0; i < count; i++)
+                        assert_int_equal(ready[i], i == 1 || i == count - 1 - (fds[count - 1] < 0));
+                if (count < array_length(ready))
+                        assert_int_equal(ready[count], 9);
+                for (size_t i = 0; i < count; i++)
+                        if (fds[i] >= 0)
+                                eventfd_lower(fds[i]);
+        }
+        for (int i = 0; i < 40; i++)
+                descriptor_close(&fds[i]);
+}
+
+/* ---- options ---- */
+
+static void test_options_read(void **state)
+{
+        (void)state;
+        unsigned char known[8], given[16] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+
+        memset(known, 9, sizeof known);
+        assert_int_equal(options_read(known, 8, NULL, 16), 0);
+        assert_memory_equal(known, ((unsigned char[8]){ 0 }), 8);
+        assert_int_equal(options_read(known, 8, given, 3), 0);
+        assert_memory_equal(known, ((unsigned char[8]){ 1, 2, 3 }), 8);
+        assert_int_equal(options_read(known, 8, given, 16), 0);
+        assert_memory_equal(known, given, 8);
+        given[15] = 1;
+        assert_int_equal(options_read(known, 8, given, 16), -E2BIG);
+        assert_int_equal(options_read(known, 8, given, 15), 0);
+}
+
+/* ---- processes by descriptor ---- */
+
+static int wait_for_signal(void *arg)
+{
+        (void)arg;
+        for (;;)
+                pause();
+        return 1;
+}
+
+static int exit_with(void *arg)
+{
+        return *(int *)arg;
+}
+
+static int abort_now(void *arg)
+{
+        (void)arg;
+        struct rlimit none = { 0 };
+        setrlimit(RLIMIT_CORE, &none);
+        signal(SIGABRT, SIG_DFL);
+        kill(getpid(), SIGABRT);
+        return 1;
+}
+
+static void expect_reaped(pid_t pid, int wanted)
+{
+        int code = 1234, pidfd = pidfd_of(pid);
+
+        assert_true(pidfd >= 0);
+        assert_int_equal(pidfd_wait(pidfd, DEADLINE_NEVER), 0);
+        assert_int_equal(support_process_state(pid), 'Z');
+        assert_int_equal(pidfd_reap(pidfd, &code), 0);
+        assert_int_equal(code, wanted);
+        assert_int_equal(support_process_state(pid), 0);
+        assert_int_equal(pidfd_signal(pidfd, 0), -ESRCH);
+        assert_true(pidfd_ended(pidfd));
+
+        /* Once more: only a kernel that remembers can tell; no answer is not a wrong one. */
+        code = 1234;
+        int r = pidfd_reap(pidfd, &code);
+        assert_true((r == 0 && code == wanted) || (r == -ENODATA && code == 1234));
+        close(pidfd);
+}
+
+static void test_pidfd_reap(void **state)
+{
+        (void)state;
+        need_pidfds();
+        static int codes[] = { 0, 3, 255 };
+
+        for (size_t i = 0; i < array_length(codes); i++)
+                expect_reaped(check_start(exit_with, &codes[i]), codes[i]);
+        pid_t pid = check_start(wait_for_signal, NULL);
+        int code = 1234, pidfd = pidfd_of(pid);
+        assert_true(fcntl(pidfd, F_GETFD) & FD_CLOEXEC);
+        assert_int_equal(pidfd_reap(pidfd, &code), -EAGAIN);
+        assert_int_equal(pidfd_wait(pidfd, DEADLINE_NOW), -EAGAIN);
+        int64_t deadline = in_ms(35);
+        interrupt_often(true);
+        int r = pidfd_wait(pidfd, deadline);
+        interrupt_often(false);
+        assert_int_equal(r, -ETIMEDOUT);
+        assert_true(clock_now() >= deadline);
+        assert_false(pidfd_ended(pidfd));
+        assert_int_equal(code, 1234);
+        assert_int_equal(pidfd_signal(pidfd, SIGKILL), 0);
+        expect_reaped(pid, -SIGKILL);
+        close(pidfd);
+        expect_reaped(check_start(abort_now, NULL), -SIGABRT);
+
+        assert_int_equal(pidfd_of(pid), -ESRCH);
+        assert_int_equal(pidfd_of(0), -EINVAL);
+        assert_int_equal(pidfd_of(-1), -EINVAL);
+}
+
+/* A handler, or a library, has reaped it first. */
+static void test_pidfd_reaped_by_another(void **state)
+{
+        (void)state;
+        need_pidfds();
+        int seven = 7, code = 1234;
+        pid_t pid = check_start(exit_with, &seven);
+        int pidfd = pidfd_of(pid);
+
+        assert_int_equal(check_wait(pid), 7);
+        int64_t end = support_now_ms() + CHECK_HANG_MS;
+        int r;
+        while ((r = pidfd_reap(pidfd, &code)) == -EAGAIN && support_now_ms() < end)
+                assert_int_equal(pidfd_wait_reaped(pidfd), 0);
+        assert_true((r == 0 && code == 7) || (r == -ENODATA && code == 1234));
+        close(pidfd);
+}
+
+static int reap_where_ignored(void *arg)
+{
+        (void)arg;
+        int three = 3, code = 1234, r;
+        signal(SIGCHLD, SIG_IGN);
+        pid_t pid = check_start(exit_with, &three);
+        int pidfd = pidfd_of(pid);
+
+        if (pidfd == -ESRCH)
+                return 0; /* it has come and gone */
+        require(pidfd >= 0);
+        require_int(pidfd_wait(pidfd, in_ms(CHECK_HANG_MS)), 0);
+        int64_t end = support_now_ms() + CHECK_HANG_MS;
+        while ((r = pidfd_reap(pidfd, &code)) == -EAGAIN && support_now_ms() < end)
+                pidfd_wait_reaped(pidfd);
+        require((r == 0 && code == 3) || (r == -ENODATA && code == 1234));
+        return 0;
+}
+
+/* A grandchild is not ours to reap; that its parent has not yet done so is no reason to give up. */
+static int keep_a_zombie(void *arg)
+{
+        atomic_int *shared = arg;
+        static int four = 4;
+        pid_t pid = check_start(exit_with, &four);
+
+        atomic_store(&shared[0], pid);
+        require(check_reaches(&shared[1], 1, CHECK_HANG_MS));
+        return check_wait(pid) == 4 ? 0 : 1;
+}
+
+static void test_pidfd_reap_of_strangers(void **state)
+{
+        (void)state;
+        need_pidfds();
+        check_in_child(reap_where_ignored, NULL);
+
+        atomic_int *shared = check_shared(4096);
+        pid_t parent = check_start(keep_a_zombie, shared);
+        assert_true(check_reaches(&shared[0], 1, CHECK_HANG_MS));
+        int code = 1234, r, pidfd = pidfd_of(atomic_load(&shared[0]));
+        assert_true(pidfd >= 0);
+        assert_int_equal(pidfd_wait(pidfd, DEADLINE_NEVER), 0);
+        r = pidfd_reap(pidfd, &code);
+        assert_true(r == -EAGAIN || r == -ENODATA);
+        atomic_store(&shared[1], 1);
+        assert_int_equal(check_wait(parent), 0);
+        int64_t end = support_now_ms() + CHECK_HANG_MS;
+        while ((r = pidfd_reap(pidfd, &code)) == -EAGAIN && support_now_ms() < end)
+                pidfd_wait_reaped(pidfd);
+        assert_true((r == 0 && code == 4) || (r == -ENODATA && code == 1234));
+        close(pidfd);
+        munmap(shared, 4096);
+}
+
+/* ---- identity ---- */
+
+static void *outlive_the_leader(void *arg)
+{
+        atomic_int *go_on = arg;
+
+        if (!check_reaches(go_on, 1, CHECK_HANG_MS))
+                _exit(1);
+        _exit(0);
+}
+
+static int leave_a_thread(void *arg)
+{
+        pthread_t thread;
+
+        require_int(pthread_create(&thread, NULL, outlive_the_leader, arg), 0);
+        pthread_exit(NULL);
+        return 1;
+}
+
+static void test_identity(void **state)
+{
+        (void)state;
+        need_pidfds();
+        struct identity self = identity_self();
+
+        assert_int_equal(self.pid, getpid());
+        assert_true(self.start != 0 && self.start < 1u << IDENTITY_START_BITS);
+        assert_true(identity_is_alive(self));
+        self.start ^= 1;
+        assert_false(identity_is_alive(self)); /* another process, that had this pid before */
+        self.start = 0;
+        assert_true(identity_is_alive(self)); /* nobody knows: no proof */
+        assert_false(identity_is_alive((struct identity){ .pid = 0 }));
+
+        pid_t pid = check_start(wait_for_signal, NULL);
+        struct identity child = { .pid = pid };
+        assert_true(identity_is_alive(child));
+        kill(pid, SIGSTOP);
+        assert_true(identity_is_alive(child)); /* stopped is not dead */
+        kill(pid, SIGKILL);
+        siginfo_t info;
+        assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+        assert_int_equal(support_process_state(pid), 'Z');
+        assert_false(identity_is_alive(child));
+        assert_int_equal(check_wait(pid), -SIGKILL);
+        assert_false(identity_is_alive(child));
+}
+
+static void test_identity_of_threads(void **state)
+{
+        (void)state;
+        need_pidfds();
+        if (CHECK_TSAN)
+                skip(); /* its threads do not outlive the first one */
+        atomic_int *go_on = check_shared(4096);
+        pid_t pid = check_start(leave_a_thread, go_on);
+
+        for (int64_t end = support_now_ms() + CHECK_HANG_MS; support_process_state(pid) != 'Z'; usleep(200))
+                assert_true(support_now_ms() < end);
+        assert_true(identity_is_alive((struct identity){ .pid = pid }));
+        atomic_store(go_on, 1);
+        assert_int_equal(check_wait(pid), 0);
+        munmap(go_on, 4096);
+}
+
+/* ---- the mark of a process ---- */
+
+/* In a child that was made in whatever way. */
+static int check_mark(uint64_t parents)
+{
+        require(process_mark() != parents);
+        require_int(process_mark_init(), 0);
+        uint64_t mark = process_mark();
+        require(mark != 0 && mark != parents);
+        require_int(process_mark_init(), 0);
+        require(process_mark() == mark);
+        return 0;
+}
+
+static int check_mark_in_grandchild(void *arg)
+{
+        uint64_t mark = *(uint64_t *)arg;
+
+        if (check_mark(mark) != 0)
+                return 1;
+        uint64_t own = process_mark();
+        pid_t pid = fork();
+        if (pid == 0)
+                _exit(check_mark(mark) || process_mark() == own);
+        require_int(check_wait(pid), 0);
+        require(process_mark() == own);
+        return 0;
+}
+
+static void test_process_mark(void **state)
+{
+        (void)state;
+        assert_int_equal(process_mark_init(), 0);
+        uint64_t mark = process_mark();
+        assert_true(mark != 0);
+        check_in_child(check_mark_in_grandchild, &mark);
+
+        fflush(NULL);
+        if (!CHECK_TSAN) {
+                pid_t pid = _Fork();
+                if (pid == 0)
+                        _exit(check_mark(mark));
+                assert_int_equal(check_wait(pid), 0);
+                pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+                if (pid == 0)
+                        _exit(check_mark(mark));
+                assert_true(pid > 0);
+                assert_int_equal(check_wait(pid), 0);
+        }
+        assert_true(process_mark() == mark);
+}
+
+static int lock_in_thread(void *arg)
+{
+        atomic_int *step = arg;
+
+        require_int(process_lock(), 0);
+        atomic_store(step, 1);
+        require(check_reaches(step, 2, CHECK_HANG_MS));
+        usleep(1000);
+        atomic_store(step, 3);
+        process_unlock();
+        return 0;
+}
+
+static int lock_twice(void *arg)
+{
+        (void)arg;
+        require_int(process_lock(), 0);
+        require_int(process_lock(), 0);
+        process_unlock();
+        process_unlock();
+        return 0;
+}
+
+/* A fork waits for the lock's holder, and the child finds it free. */
+static void test_process_lock(void **state)
+{
+        (void)state;
+        atomic_int step = 0;
+        struct check_thread holder;
+
+        if (CHECK_TSAN)
+                skip(); /* it takes the holder for a leak of the child's */
+        assert_int_equal(lock_twice(NULL), 0);
+        check_thread_start(&holder, lock_in_thread, &step);
+        assert_true(check_reaches(&step, 1, CHECK_HANG_MS));
+        atomic_store(&step, 2);
+        pid_t pid = fork();
+        if (pid == 0)
+                _exit(atomic_load(&step) == 3 ? lock_twice(NULL) : 2);
+        assert_int_equal(check_wait(pid), 0);
+        assert_int_equal(check_thread_join(&holder), 0);
+}
+
+/* ---- lifelines ---- */
+
+struct family {
+        atomic_int armed, bystander, result; /* pids; a result + 1000 */
+        atomic_int parent_gone;
+        bool leave, late;
+};
+
+static int wait_armed(struct family *family, struct lifeline *line, int branch)
+{
+        if (family->late && !check_reaches(&family->parent_gone, 1, CHECK_HANG_MS))
+                return 1;
+        int r = lifeline_arm(line, branch);
+        atomic_store(&family->result, r + 1000);
+        if (r < 0)
+                return 0;
+        atomic_store(&family->armed, getpid());
+        return wait_for_signal(NULL);
+}
+
+/* A parent with a child on its lifeline, and one that has let go of it. */
+static int found_family(void *arg)
+{
+        struct family *family = arg;
+        struct lifeline line = LIFELINE_NONE;
+
+        require_int(lifeline_open(&line), 0);
+        require(fcntl(line.write_end, F_GETFD) & FD_CLOEXEC);
+        int branch = lifeline_branch(&line);
+        require(branch >= 0);
+        require(fcntl(branch, F_GETFD) & FD_CLOEXEC);
+        if (fork() == 0)
+                _exit(wait_armed(family, &line, branch));
+        close(branch);
+        if (fork() == 0) {
+                lifeline_leave(&line);
+                lifeline_leave(&line);
+                atomic_store(&family->bystander, getpid());
+                wait_for_signal(NULL);
+        }
+        require(check_reaches(&family->bystander, 1, CHECK_HANG_MS));
+        return wait_for_signal(NULL);
+}
+
+static void test_lifeline(void **state)
+{
+        (void)state;
+        struct family *family = check_shared(4096);
+        pid_t parent = check_start(found_family, family);
+
+        assert_true(check_reaches(&family->armed, 1, CHECK_HANG_MS));
+        assert_true(check_reaches(&family->bystander, 1, CHECK_HANG_MS));
+        assert_int_equal(atomic_load(&family->result), 1000);
+        pid_t armed = atomic_load(&family->armed), bystander = atomic_load(&family->bystander);
+        usleep(20000);
+        assert_int_equal(support_process_state(armed), 'S'); /* the parent lives */
+        assert_int_equal(check_kill(parent), -SIGKILL);
+        assert_true(support_process_gone(armed, 1000));
+        assert_int_equal(support_process_state(bystander), 'S');
+        kill(bystander, SIGKILL);
+        assert_true(support_process_gone(bystander, CHECK_HANG_MS));
+        munmap(family, 4096);
+}
+
+static void test_lifeline_cut_before(void **state)
+{
+        (void)state;
+        struct family *family = check_shared(4096);
+
+        family->late = true;
+        pid_t parent = check_start(found_family, family);
+        assert_true(check_reaches(&family->bystander, 1, CHECK_HANG_MS));
+        assert_int_equal(check_kill(parent), -SIGKILL);
+        atomic_store(&family->parent_gone, 1);
+        assert_true(check_reaches(&family->result, 1, CHECK_HANG_MS));
+        assert_int_equal(atomic_load(&family->result), 1000 - ESRCH);
+        kill(atomic_load(&family->bystander), SIGKILL);
+        assert_true(support_process_gone(atomic_load(&family->bystander), CHECK_HANG_MS));
+        munmap(family, 4096);
+}
+
+/* A child of a plain fork must not hold its parent's lifeline up: brood's fork hook lets go of it. */
+static int host_with_strangers(void *arg)
+{
+        struct family *family = arg;
+        brood_process *child;
+        pid_t pid = brood_fork(&child);
+
+        require(pid >= 0);
+        if (pid == 0) {
+                atomic_store(&family->armed, getpid());
+                wait_for_signal(NULL);
+        }
+        if (fork() == 0) {
+                atomic_store(&family->bystander, getpid());
+                wait_for_signal(NULL);
+        }
+        return wait_for_signal(NULL);
+}
+
+static void test_lifeline_and_plain_forks(void **state)
+{
+        (void)state;
+        need_pidfds();
+        struct family *family = check_shared(4096);
+        pid_t host = check_start(host_with_strangers, family);
+
+        assert_true(check_reaches(&family->armed, 1, CHECK_HANG_MS));
+        assert_true(check_reaches(&family->bystander, 1, CHECK_HANG_MS));
+        pid_t armed = atomic_load(&family->armed), bystander = atomic_load(&family->bystander);
+        assert_int_equal(check_kill(host), -SIGKILL);
+        assert_true(support_process_gone(armed, 1000));
+        assert_int_equal(support_process_state(bystander), 'S');
+        kill(bystander, SIGKILL);
+        assert_true(support_process_gone(bystander, CHECK_HANG_MS));
+        munmap(family, 4096);
+}
+
+static int die_with_a_wrong_parent(void *arg)
+{
+        (void)arg;
+        require_int(child_die_with_parent(getpid()), -ESRCH);
+        require_int(child_die_with_parent(getppid()), 0);
+        return 0;
+}
+
+static void test_die_with_parent(void **state)
+{
+        (void)state;
+        check_in_child(die_with_a_wrong_parent, NULL);
+}
+
+/* ---- robust words ---- */
+
+static int hold_word(void *arg)
+{
+        atomic_u32 *words = arg;
+
+        require_int(robust_hold(&words[0]), 0);
+        store_seq_cst(&words[1], 1);
+        return wait_for_signal(NULL);
+}
+
+static int await_death(void *arg)
+{
+        atomic_u32 *words = arg;
+        uint32_t now;
+
+        while (robust_alive(now = load_seq_cst(&words[0])))
+                futex_wait(&words[0], now, DEADLINE_NEVER);
+        return 0;
+}
+
+static void test_robust(void **state)
+{
+        (void)state;
+        atomic_u32 *words = check_shared(4096);
+
+        assert_false(robust_alive(load_seq_cst(&words[0])));
+        pid_t holder = check_start(hold_word, words);
+        for (int64_t end = support_now_ms() + CHECK_HANG_MS; load_seq_cst(&words[1]) == 0; usleep(100))
+                assert_true(support_now_ms() < end);
+        assert_true(robust_alive(load_seq_cst(&words[0])));
+        pid_t waiter = check_start(await_death, words);
+        assert_true(check_asleep(waiter));
+        assert_true(robust_alive(load_seq_cst(&words[0])));
+        assert_int_equal(check_kill(holder), -SIGKILL);
+        assert_false(robust_alive(load_seq_cst(&words[0])));
+        assert_int_equal(check_wait_for(waiter, CHECK_HANG_MS), 0);
+        munmap(words, 4096);
+}
+
+/* ---- modules, signals, CPUs, errno ---- */
+
+static void test_modules(void **state)
+{
+        (void)state;
+        static int data;
+        struct module_map map;
+        void *heap = malloc(16);
+
+        assert_int_equal(module_map_take(&map), 0);
+        assert_true(map.count >= 2);
+        assert_true(module_map_holds(&map, (uintptr_t)test_modules));
+        assert_true(module_map_holds(&map, (uintptr_t)module_map_take));
+        /* Not strlen and its like, whose address may be a stub of a sanitizer's or of the linker's. */
+        assert_true(module_map_holds(&map, (uintptr_t)_cmocka_run_group_tests));
+        assert_false(module_map_holds(&map, 0));
+        assert_false(module_map_holds(&map, (uintptr_t)&data));
+        assert_false(module_map_holds(&map, (uintptr_t)&map));
+        assert_false(module_map_holds(&map, (uintptr_t)heap));
+        assert_false(module_map_holds(&map, UINTPTR_MAX));
+        module_map_drop(&map);
+        assert_false(module_map_holds(&map, (uintptr_t)test_modules));
+        module_map_drop(&map);
+        free(heap);
+}
+
+static void test_signals(void **state)
+{
+        (void)state;
+        char buffer[SIGNAL_NAME_MAX], wanted[SIGNAL_NAME_MAX + 8];
+
+        for (int signal = 1; signal < 64; signal++) {
+                if (sigabbrev_np(signal) != NULL && signal != SIGIO)
+                        snprintf(wanted, sizeof wanted, "SIG%s", sigabbrev_np(signal));
+                else
+                        snprintf(wanted, sizeof wanted, "signal %d", signal);
+                const char *name = signal_name(signal, buffer);
+                if (signal == SIGIO) /* also known as SIGPOLL */
+                        assert_string_equal(name, "SIGIO");
+                else if (strncmp(name, "signal", 6) == 0)
+                        assert_int_equal(atoi(name + 7), signal); /* those that do not kill need no name */
+                else
+                        assert_string_equal(name, wanted);
+        }
+        assert_string_equal(signal_name(SIGKILL, buffer), "SIGKILL");
+        assert_string_equal(signal_name(SIGSEGV, buffer), "SIGSEGV");
+        assert_string_equal(signal_name(40, buffer), "signal 40");
+        assert_string_equal(signal_name(INT_MIN, buffer), "signal -2147483648");
+
+        sigset_t before, during, after;
+        pthread_sigmask(SIG_SETMASK, NULL, &before);
+        sigset_t kept;
+        signals_block_all(&kept);
+        pthread_sigmask(SIG_SETMASK, NULL, &during);
+        signals_restore(&kept);
+        pthread_sigmask(SIG_SETMASK, NULL, &after);
+        for (int signal = 1; signal < 32; signal++) {
+                assert_int_equal(sigismember(&during, signal), signal != SIGKILL && signal != SIGSTOP);
+                assert_int_equal(sigismember(&after, signal), sigismember(&before, signal));
+        }
+
+        struct sigaction old;
+        signal(SIGCHLD, SIG_IGN);
+        signals_default_sigchld(&old);
+        assert_ptr_equal(signal(SIGCHLD, SIG_DFL), SIG_DFL);
+        signals_restore_sigchld(&old);
+        assert_ptr_equal(signal(SIGCHLD, SIG_DFL), SIG_IGN);
+}
+
+static int one_cpu(void *arg)
+{
+        (void)arg;
+        cpu_set_t all, one;
+
+        require_int(sched_getaffinity(0, sizeof all, &all), 0);
+        require(cpu_usable() >= 1 && cpu_usable() <= CPU_COUNT(&all));
+        CPU_ZERO(&one);
+        for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
+                if (CPU_ISSET(i, &all))
+                        CPU_SET(i, &one);
+        require_int(sched_setaffinity(0, sizeof one, &one), 0);
+        require_int(cpu_usable(), 1);
+        return 0;
+}
+
+static void test_cpus(void **state)
+{
+        (void)state;
+        check_in_child(one_cpu, NULL);
+}
+
+static void test_errno_is_kept(void **state)
+{
+        (void)state;
+        enum { MINE = 123 };
+        char text[8];
+        void *memory = NULL, *ready[1];
+        unsigned char readable[1];
+        int code, bad = 1 << 20, closed = bad;
+        struct lifeline none = LIFELINE_NONE;
+        struct rlimit before = check_descriptors_exhaust();
+
+        store_seq_cst(&word_a, 1);
+#define keeps(call)                                                                                                    \
+        do {                                                                                                           \
+                errno = MINE;                                                                                          \
+                (void)(call);                                                                                          \
+                int keeps_errno = errno;                                                                               \
+                if (keeps_errno != MINE)                                                                               \
+                        check_descriptors_restore(&before);                                                            \
+                assert_int_equal(keeps_errno, MINE);                                                                   \
+        } while (0)
+        keeps(futex_wait(&word_a, 0, DEADLINE_NEVER));
+        keeps(futex_wait(&word_a, 1, DEADLINE_NOW));
+        keeps(futex_wait_either(&word_a, 0, &word_a, 1, DEADLINE_NEVER));
+        keeps(memfd_new("test", 4096, 4096));
+        keeps(memfd_commit(bad, 0, 4096));
+        keeps(memory_map(bad, 4096, &memory));
+        keeps((memory_unmap((void *)1, 4096), 0));
+        keeps(pidfd_of(-1));
+        keeps(pidfd_signal(bad, 0));
+        keeps(pidfd_reap(bad, &code));
+        keeps(pidfd_wait(bad, DEADLINE_NOW));
+        keeps(pidfd_wait_reaped(bad));
+        keeps(poller_new());
+        keeps(poller_add(bad, bad, NULL));
+        keeps((poller_remove(bad, bad), 0));
+        keeps(poller_wait(bad, ready, 1, DEADLINE_NOW));
+        keeps(poll_readable(&bad, 1, readable, DEADLINE_NOW));
+        keeps(file_read("/proc/self/nothing", text, sizeof text));
+        keeps(file_read("/proc/self", text, sizeof text));
+        keeps((descriptor_close(&closed), 0));
+        keeps(eventfd_new());
+        keeps((eventfd_raise(bad), 0));
+        keeps((eventfd_lower(bad), 0));
+        keeps(lifeline_open(&none));
+        keeps(lifeline_branch(&none));
+        keeps(lifeline_arm(&none, bad));
+        keeps((child_reap(getpid()), 0));
+        keeps(identity_is_alive(identity_self()));
+        keeps(cpu_usable());
+        keeps((child_flush(), child_flush_pending(), 0));
+#undef keeps
+        check_descriptors_restore(&before);
+}
+
+int main(int argc, char **argv)
+{
+        static const struct CMUnitTest tests[] = {
+                support_test(test_deadlines),
+                support_test(test_futex_wait),
+                support_test(test_futex_wake_counts),
+                support_test(test_futex_between_processes),
+                support_test(test_futex_wait_either),
+                support_test(test_futex_waitv_refused),
+                support_test(test_memfd),
+                support_test(test_memfd_refused),
+                support_test(test_anonymous_memory),
+                support_test(test_descriptors),
+                support_test(test_poller),
+                support_test(test_poll_readable),
+                support_test(test_options_read),
+                support_test(test_pidfd_reap),
+                support_test(test_pidfd_reaped_by_another),
+                support_test(test_pidfd_reap_of_strangers),
+                support_test(test_identity),
+                support_test(test_identity_of_threads),
+                support_test(test_process_mark),
+                support_test(test_process_lock),
+                support_test(test_lifeline),
+                support_test(test_lifeline_cut_before),
+                support_test(test_lifeline_and_plain_forks),
+                support_test(test_die_with_parent),
+                support_test(test_robust),
+                support_test(test_modules),
+                support_test(test_signals),
+                support_test(test_cpus),
+                support_test(test_errno_is_kept),
+        };
+        return support_main(argc, argv, "os", tests, array_length(tests), 60);
+}
