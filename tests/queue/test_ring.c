@@ -264,6 +264,48 @@ static void test_large_messages(void **state)
         rig_drop(&rig);
 }
 
+enum { HUGE_SIZE = 1 << 20, HUGE_COUNT = 30 };
+
+static int put_huge(void *arg)
+{
+        struct rig *rig = arg;
+        unsigned char *bytes = malloc(HUGE_SIZE);
+
+        require(bytes != NULL);
+        for (int i = 0; i < HUGE_COUNT; i++) {
+                memset(bytes, i + 1, HUGE_SIZE);
+                require_int(ring_put(&rig->ring, bytes, HUGE_SIZE, CHECK_HANG_MS), 0);
+        }
+        free(bytes);
+        return 0;
+}
+
+/* A message cannot be claimed while it is being written, however long that takes. */
+static void test_nothing_is_torn(void **state)
+{
+        (void)state;
+        static struct rig rig; /* a putter goes on after a failure */
+        struct check_thread putter;
+        struct ring_claim claim;
+
+        rig_make(&rig, 2, HUGE_SIZE);
+        check_thread_start(&putter, put_huge, &rig);
+        for (int i = 0; i < HUGE_COUNT; i++) {
+                int r;
+                int64_t end = support_now_ms() + CHECK_HANG_MS;
+                while ((r = ring_claim(&rig.ring, &claim, HUGE_SIZE, 0)) == -EAGAIN)
+                        assert_true(support_now_ms() < end);
+                assert_int_equal(r, 0);
+                assert_int_equal(claim.size, HUGE_SIZE);
+                const unsigned char *bytes = claim.bytes;
+                assert_int_equal(bytes[HUGE_SIZE - 1], i + 1);
+                assert_int_equal(bytes[0], i + 1);
+                ring_release(&rig.ring, &claim);
+        }
+        assert_int_equal(check_thread_join(&putter), 0);
+        rig_drop(&rig);
+}
+
 /* ---- what deaths leave ---- */
 
 static void test_dead_writer(void **state)
@@ -420,6 +462,25 @@ static void test_recover_with_an_old_settled_position(void **state)
         assert_int_equal(get(&rig, 0), 45);
         assert_int_equal(get(&rig, 0), -EAGAIN);
         assert_int_equal(load_relaxed(&rig.ring.shared->settled), place(11, 2));
+        rig_drop(&rig);
+}
+
+/* The oldest position that can be open: one slot is two laps ahead of the one behind it. */
+static void test_the_oldest_open_position(void **state)
+{
+        (void)state;
+        struct rig rig;
+
+        rig_make(&rig, 2, 8);
+        set(&rig, 0, 5, EMPTY, 0);
+        set(&rig, 1, 3, READING, DEAD);
+        set_hints(&rig, place(4, 1), place(4, 1), 0);
+        assert_int_equal(get(&rig, 0), 7);
+        set(&rig, 1, 3, READING, DEAD);
+        set_hints(&rig, place(4, 1), place(4, 1), 0);
+        ring_recover(&rig.ring, DEAD);
+        assert_state(&rig, 1, 3, FULL, 0);
+        assert_int_equal(ring_count(&rig.ring, 9), 1);
         rig_drop(&rig);
 }
 
@@ -700,6 +761,33 @@ static void test_too_large_for_the_woken(void **state)
         rig_drop(&rig);
 }
 
+/* One wake for several messages: each who is woken wakes the next, as long as there is more. */
+static void test_the_woken_wake_the_next(void **state)
+{
+        (void)state;
+        enum { SLEEPERS = 3 };
+        struct rig rig;
+        struct check_thread threads[SLEEPERS];
+        struct sleeper sleeper = { &rig, 8, CHECK_HANG_MS };
+
+        rig_make(&rig, 4, 8);
+        rig.ring.watched = true;
+        for (int i = 0; i < SLEEPERS; i++)
+                check_thread_start(&threads[i], claim_and_tell, &sleeper);
+        assert_true(support_until(announced, &rig.ring.shared->getters, CHECK_HANG_MS));
+        usleep(50000);                        /* were one not yet asleep, the test would only be weaker */
+        for (uint32_t i = SLEEPERS; i-- > 0;) /* the first last: nobody takes one before all are there */
+                set(&rig, i, 0, FULL, 0);
+        store_relaxed(&rig.ring.shared->tail, place(0, SLEEPERS));
+        int64_t start = support_now_ms();
+        waitword_wake_one(&rig.ring.shared->getters);
+        for (int i = 0; i < SLEEPERS; i++)
+                assert_int_equal(check_thread_join(&threads[i]), 0);
+        /* A sleeper that nobody wakes finds its message all the same, at its deadline. */
+        assert_true(support_now_ms() - start < CHECK_HANG_MS / 2);
+        rig_drop(&rig);
+}
+
 /* A burst for several sleepers, of which a put wakes one each, and none twice. */
 static void test_every_sleeper_is_woken(void **state)
 {
@@ -716,10 +804,12 @@ static void test_every_sleeper_is_woken(void **state)
                         check_thread_start(&threads[i], claim_and_tell, &sleeper);
                 assert_true(support_until(announced, &rig.ring.shared->getters, CHECK_HANG_MS));
                 usleep((useconds_t)support_random(3000));
+                int64_t start = support_now_ms();
                 for (uint64_t i = 0; i < SLEEPERS; i++)
                         assert_int_equal(put(&rig, i, 0), 0);
                 for (int i = 0; i < SLEEPERS; i++)
                         assert_int_equal(check_thread_join(&threads[i]), 0);
+                assert_true(support_now_ms() - start < CHECK_HANG_MS / 2);
 
                 /* And at the close. */
                 for (int i = 0; i < SLEEPERS; i++)
@@ -963,12 +1053,14 @@ int main(int argc, char **argv)
                 support_test(test_laps),
                 support_test(test_states),
                 support_test(test_large_messages),
+                support_test(test_nothing_is_torn),
                 support_test(test_dead_writer),
                 support_test(test_dead_writer_a_lap_behind),
                 support_test(test_claims_of_the_living),
                 support_test(test_dead_reader),
                 support_test(test_recover),
                 support_test(test_recover_with_an_old_settled_position),
+                support_test(test_the_oldest_open_position),
                 support_test(test_dead_reader_blocks_a_full_ring),
                 support_test(test_one_slot),
                 support_test(test_seal),
@@ -979,6 +1071,7 @@ int main(int argc, char **argv)
 #endif
                 support_test(test_no_number_left),
                 support_test(test_too_large_for_the_woken),
+                support_test(test_the_woken_wake_the_next),
                 support_test(test_every_sleeper_is_woken),
                 support_test(test_hints_are_hints),
                 support_test(test_damage),
