@@ -37,7 +37,8 @@ typedef enum brood_outcome {
 /* Wait for the end of the task and copy its result into `buf` of `room` bytes.
  * Returns the result's size in bytes (which may be 0); -EAGAIN, -ETIMEDOUT; -EMSGSIZE (the result is larger than room, and
  *   can be read again; `buf` is untouched); the function's own negative errno; -EOWNERDEAD (the worker died); -ECANCELED (the
- *   pool was terminated or freed first); -EPIPE (the pool broke); -EINVAL (NULL result, or NULL buf with room > 0); -EPERM.
+ *   pool was terminated or freed first); -EPIPE (the pool broke); -EUCLEAN (a task has written over the pool's own memory);
+ *   -EINVAL (NULL result, or NULL buf with room > 0); -EPERM.
  * When a number may be either brood's or the task's own, brood_result_outcome() tells. */
 BROOD_API ssize_t brood_result_get(brood_result *result, void *buf, size_t room, int timeout_ms);
 

@@ -6,12 +6,19 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U
+#endif
+
 int memfd_new(const char *name, size_t size, size_t commit)
 {
         KEEP_ERRNO;
-        int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
         int r;
 
+        /* Some systems refuse memory that might be executed (vm.memfd_noexec, 6.3); older ones do not know the flag. */
+        int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+        if (fd < 0 && errno == EINVAL)
+                fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
         if (fd < 0)
                 return -errno;
         if (ftruncate(fd, (off_t)size) < 0) {

@@ -55,7 +55,7 @@ int pidfd_wait(int pidfd, int64_t deadline)
                 int r = poll(&p, 1, left);
 
                 if (r > 0)
-                        return 0;
+                        return p.revents & POLLNVAL ? -EBADF : 0;
                 if (r < 0 && errno != EINTR)
                         return -errno;
                 if (r == 0 && left == 0)

@@ -103,7 +103,9 @@ static void pool_destroy(brood_pool *pool)
         if (pool->region.head != NULL)
                 ring_detach(&pool->ring);
         region_drop(&pool->region);
-        arena_drop(&pool->arena);
+        /* In a forked child the arena's books may be those of a thread in the middle of a change; they are left alone. */
+        if (pool->owner == child_pid())
+                arena_drop(&pool->arena);
         module_map_drop(&pool->modules);
         free(pool->host_tasks);
         free(pool->free_tasks);
@@ -470,9 +472,12 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         size_t offset = pool->host_tasks[index].block.offset;
         uint32_t generation = task_generation(load_relaxed(&task->state)) + 1;
         generation += generation == 0; /* so that no ticket is 0 */
+        struct host_task *host_task = &pool->host_tasks[index];
+        host_task->out = offset + round_up(arg_bytes, 16);
+        host_task->room = out_bytes;
         task->function = (uintptr_t)order->function;
         task->arg = offset;
-        task->out = offset + round_up(arg_bytes, 16);
+        task->out = host_task->out;
         task->arg_size = order->arg_size;
         task->room = order->room;
         task->items = order->items;

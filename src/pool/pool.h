@@ -16,9 +16,10 @@
 #include <pthread.h>
 #include <signal.h>
 
-/* What the host keeps of a task beside the shared record. */
+/* What the host keeps of a task beside the shared record; where the two might differ, this is what it believes. */
 struct host_task {
         struct arena_block block; /* arguments, then room for the result */
+        size_t out, room;         /* that room: its offset in the region, and its size */
         uint32_t next;            /* in the list of dropped ones */
 };
 

@@ -28,6 +28,21 @@ static int check(const brood_result *result)
         return result == NULL ? -EINVAL : pool_check(result->pool);
 }
 
+/* Take what a worker or the keeper wrote.  A task that has run wild may have written there too. */
+static void take_outcome(brood_result *result, const struct task *task)
+{
+        int outcome = task->outcome;
+        int64_t value = task->value;
+        bool ok = outcome == BROOD_OUTCOME_OK && value >= 0 &&
+                  (uint64_t)value <= result->pool->host_tasks[result->index].room;
+        bool failed = outcome >= BROOD_OUTCOME_ERROR && outcome <= BROOD_OUTCOME_SIGNALED && value < 0;
+
+        result->outcome = ok || failed ? outcome : BROOD_OUTCOME_ERROR;
+        result->value = ok || failed ? value : -EUCLEAN;
+        result->worker = (pid_t)task->worker;
+        result->exitcode = task->exitcode;
+}
+
 /* Take the outcome from the table, or from the pool's end; false if there is none yet. */
 static bool settled(brood_result *result)
 {
@@ -39,10 +54,7 @@ static bool settled(brood_result *result)
                 /* Whether the pool can still end the task is asked first: what it has ended by then is seen after. */
                 int usable = pool_usable(pool, false);
                 if (task_kind(load_seq_cst(&task->state)) == TASK_DONE) {
-                        result->outcome = task->outcome;
-                        result->value = task->value;
-                        result->worker = (pid_t)task->worker;
-                        result->exitcode = task->exitcode;
+                        take_outcome(result, task);
                 } else if (usable < 0) {
                         result->outcome = usable == -ECANCELED ? BROOD_OUTCOME_CANCELED : BROOD_OUTCOME_BROKEN;
                         result->value = usable;
@@ -98,7 +110,7 @@ int result_settle(brood_result *result, int timeout_ms)
 
 const void *result_bytes(const brood_result *result)
 {
-        return region_at(&result->pool->region, task_of(result)->out);
+        return region_at(&result->pool->region, result->pool->host_tasks[result->index].out);
 }
 
 ssize_t brood_result_get(brood_result *result, void *buf, size_t room, int timeout_ms)

@@ -293,6 +293,7 @@ struct sight {
         struct position at; /* where the look ended */
         uint64_t state;     /* what was there */
         struct ring_slot *slot;
+        size_t size; /* of the message that a getter has claimed: checked, and not read again */
 };
 
 /* One side of the ring: what a put waits for, or a get. */
@@ -553,6 +554,7 @@ static enum look look_for_message(struct ring *ring, size_t room, uint32_t owner
                         if (cas_u64(&slot->state, state, mine)) {
                                 hint_advance(&shared->head, start, position_next(ring, at));
                                 sight->state = mine;
+                                sight->size = size;
                                 return LOOK_DONE;
                         }
                         continue;
@@ -650,7 +652,7 @@ int ring_claim(struct ring *ring, struct ring_claim *claim, size_t room, int tim
 
         if (r < 0)
                 return r;
-        size_t size = load_relaxed(&sight.slot->size); /* frozen, and checked when it was claimed */
+        size_t size = sight.size;
         *claim = (struct ring_claim){
                 .slot = sight.slot,
                 .next = state_make(sight.at.lap + 1, EMPTY, OWNER_NONE),

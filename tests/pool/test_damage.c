@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tests/pool/test_damage.c: what the host believes of the shared table.  A task that has run wild may have written anywhere in it;
+ * the test does so in its place, between the end of a task and the moment at which its result is first looked at.
+ */
+#include "check.h"
+
+#include "pool/pool.h"
+
+static ssize_t answer_task(const void *arg, size_t size, void *out, size_t room)
+{
+        (void)arg, (void)size, (void)room;
+        memcpy(out, &(int){ 8888 }, sizeof(int));
+        return sizeof(int);
+}
+
+static bool has_ended(void *state)
+{
+        return task_kind(load_seq_cst((atomic_u64 *)state)) == TASK_DONE;
+}
+
+static void test_damaged_outcomes(void **state)
+{
+        (void)state;
+        static const struct {
+                int64_t value;
+                int32_t outcome;
+                ssize_t told;
+        } cases[] = {
+                { 4, BROOD_OUTCOME_OK, 4 },
+                { 64, BROOD_OUTCOME_OK, 64 },
+                { 65, BROOD_OUTCOME_OK, -EUCLEAN },
+                { INT64_MAX, BROOD_OUTCOME_OK, -EUCLEAN },
+                { -1, BROOD_OUTCOME_OK, -EUCLEAN },
+                { INT64_MIN, BROOD_OUTCOME_OK, -EUCLEAN },
+                { -ENOENT, BROOD_OUTCOME_ERROR, -ENOENT },
+                { 4, BROOD_OUTCOME_ERROR, -EUCLEAN },
+                { 4, BROOD_OUTCOME_PENDING, -EUCLEAN },
+                { -EPIPE, BROOD_OUTCOME_BROKEN, -EUCLEAN },
+                { 4, 77, -EUCLEAN },
+                { 4, -77, -EUCLEAN },
+        };
+        brood_pool *pool;
+        unsigned char buf[64];
+        assert_int_equal(brood_pool_new(&pool, &(brood_pool_options){ .processes = 1, .result_size = 64 }), 0);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+                brood_result *result;
+                assert_int_equal(brood_pool_apply_async(pool, &result, answer_task, NULL, 0), 0);
+                struct task *task = &pool->tasks[result->index];
+                assert_true(support_until(has_ended, &task->state, CHECK_HANG_MS));
+                task->value = cases[i].value;
+                task->outcome = cases[i].outcome;
+                task->out = i % 2 ? UINT64_MAX : 0;
+                assert_int_equal(brood_result_get(result, buf, sizeof buf, CHECK_HANG_MS), cases[i].told);
+                if (cases[i].told > 0)
+                        assert_int_equal(*(int *)(void *)buf, 8888);
+                brood_result_free(result);
+        }
+        brood_pool_free(pool);
+}
+
+int main(int argc, char **argv)
+{
+        static const struct CMUnitTest tests[] = {
+                support_test(test_damaged_outcomes),
+        };
+        return support_main(argc, argv, "damage", tests, sizeof tests / sizeof *tests, 60);
+}
