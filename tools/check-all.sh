@@ -81,6 +81,7 @@ aarch64() {
 c = 'aarch64-linux-gnu-gcc'
 ar = 'aarch64-linux-gnu-ar'
 strip = 'aarch64-linux-gnu-strip'
+objcopy = 'aarch64-linux-gnu-objcopy'
 pkgconfig = 'pkg-config'
 exe_wrapper = ['$emulator', '-L', '/usr/aarch64-linux-gnu']
 [properties]

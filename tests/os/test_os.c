@@ -1001,11 +1001,15 @@ static void test_signals(void **state)
         char buffer[SIGNAL_NAME_MAX], wanted[SIGNAL_NAME_MAX + 8];
 
         for (int signal = 1; signal < 64; signal++) {
+                const char *name = signal_name(signal, buffer);
+#ifdef __GLIBC__ /* has a list to compare with */
                 if (sigabbrev_np(signal) != NULL && signal != SIGIO)
                         snprintf(wanted, sizeof wanted, "SIG%s", sigabbrev_np(signal));
                 else
                         snprintf(wanted, sizeof wanted, "signal %d", signal);
-                const char *name = signal_name(signal, buffer);
+#else
+                snprintf(wanted, sizeof wanted, "%s", name);
+#endif
                 if (signal == SIGIO) /* also known as SIGPOLL */
                         assert_string_equal(name, "SIGIO");
                 else if (strncmp(name, "signal", 6) == 0)
