@@ -99,8 +99,9 @@ if [ "$(uname -m)" = aarch64 ]; then
 elif gate "aarch64: cmocka" 300 bash -c aarch64; then
         export BROOD_TEST_NO_FORK=1 # the emulator knows no subreapers, which the watcher needs
         tests_of "aarch64" 1800 build-aarch64 --cross-file build-aarch64-tools/cross.ini -Dbenches=disabled -- \
-                --suite unit --timeout-multiplier 10
+                common waitword arena --timeout-multiplier 10
         unset BROOD_TEST_NO_FORK
+        skip "aarch64: os, shm and ring" "the emulator wipes no page at a fork (MADV_WIPEONFORK), and knows no subreapers"
         skip "aarch64: proc, kill and stress" "the emulator has no ptrace, and its processes are not what /proc says of them"
 fi
 
