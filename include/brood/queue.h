@@ -48,7 +48,7 @@ typedef struct brood_queue_options {
 /* Make a queue.
  * Returns 0; -EINVAL (ret_queue NULL, or an option beyond its limit); -E2BIG (options from a newer brood, or maxsize times
  *   message_size beyond the address space); -ENOMEM; -EMFILE, -ENFILE (no descriptor left).
- * Threads: any.  Signals: not async-signal-safe.  Memory: the ring's own part is committed at once (64 to 128 bytes
+ * Threads: any.  Signals: not async-signal-safe.  Memory: the ring's own part is committed at once (32 to 128 bytes
  *   a message of maxsize), so that a shortage is an error here; the room of larger messages when it is first used. */
 BROOD_API int brood_queue_new_sized(brood_queue **ret_queue, const brood_queue_options *options, size_t options_size);
 

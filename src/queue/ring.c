@@ -211,8 +211,8 @@ void ring_detach(struct ring *ring)
 
 /* ---- repair ---- */
 
-/* A slot was found in `state`, claimed, and its owner is dead: undo the claim.  True if something has changed since. */
-static bool repair(struct ring *ring, struct position at, uint64_t state)
+/* A slot was found in `state`, claimed, and its owner is dead: undo the claim, unless another has done so. */
+static void repair(struct ring *ring, struct position at, uint64_t state)
 {
         struct ring_slot *slot = slot_at(ring, at.index);
         uint64_t lap = state_lap(state);
@@ -226,7 +226,7 @@ static bool repair(struct ring *ring, struct position at, uint64_t state)
         } else {
                 /* The dead getter had not returned: the message is there as before.  Getters may have gone past it; if the
                  * head is not set back, because we die here or another sets it forth, the next getter that finds nothing
-                 * finds it by settle(). */
+                 * finds it by find_strays(). */
                 if (cas_u64(&slot->state, state, state_make(lap, FULL, OWNER_NONE))) {
                         struct position head = position_of(load_relaxed(&ring->shared->head));
                         int64_t past = laps_ahead(head.lap, lap);
@@ -237,7 +237,6 @@ static bool repair(struct ring *ring, struct position at, uint64_t state)
                         waitword_wake_one(&ring->shared->getters);
                 }
         }
-        return true;
 }
 
 /* Whether the owner of a claim that is in our way is dead; if so, the claim is undone. */
@@ -247,7 +246,8 @@ static bool repair_if_dead(struct ring *ring, struct position at, uint64_t state
 
         if (owner == ring->owner || owners_alive(ring->owners, owner))
                 return false;
-        return repair(ring, at, state);
+        repair(ring, at, state);
+        return true;
 }
 
 void ring_recover(struct ring *ring, uint32_t owner)
