@@ -118,8 +118,7 @@ static int take_any(struct blocks *blocks, uint64_t lap, uint64_t first, uint32_
 }
 
 /* All slots of a block that was taken for a lap become empty in that lap.  Somebody who took the block for an earlier lap,
- * and was
- * stopped, may be doing the same: therefore laps are only raised. */
+ * and was stopped, may be doing the same: therefore laps are only raised. */
 static void prepare_slots(struct blocks *blocks, uint32_t block, uint64_t lap)
 {
         struct ring_slot *slots = blocks_slots(blocks, block);
@@ -178,7 +177,7 @@ void blocks_retire(struct blocks *blocks)
                         if (laps_ahead(state_lap(load_acquire(&slots[i].state)), first) <= 0)
                                 return;
                 if (cas_u64(&blocks->shared->first, first, (first + 1) & LAP_MASK))
-                        blocks->retired++;
+                        fetch_add_relaxed(&blocks->retired, 1);
         }
 }
 
@@ -202,5 +201,5 @@ void blocks_trim(struct blocks *blocks, uint32_t owner, uint32_t keep)
                         cas_u64(word, mine, state_make(state_lap(seen), (enum kind)HOLLOW, OWNER_NONE));
                 }
         }
-        blocks->retired = 0;
+        store_relaxed(&blocks->retired, 0);
 }

@@ -4,20 +4,17 @@
  *
  * A ring with a bound is one block of slots, which every lap goes round.  A ring without a bound is a sequence of laps of
  * BLOCK_SLOTS slots, each in a block of its own: the directory says in which.  A new lap gets a block when a putter reaches
- * it, and
- * the block is free for another lap when all messages of its lap are done with.
+ * it, and the block is free for another lap when all messages of its lap are done with.
  *
  * Nobody has to free a block.  Its word says which lap it was taken for, and it is free exactly when that lap is before
- * `first`, the
- * oldest lap that is not wholly done with.  So one compare-and-swap on `first` frees a block, and a block that was taken by
- * somebody
- * who died before the directory knew of it, or who came second, is free again as soon as its lap is over.
+ * `first`, the oldest lap that is not wholly done with.  So one compare-and-swap on `first` frees a block, and a block that
+ * was taken by somebody who died before the directory knew of it, or who came second, is free again as soon as its lap is
+ * over.
  *
- *   shared word        written by                                        read by     under
- *   first              getters, forward by CAS: all of the lap is done   all         -
- *   directory entry    whoever maps a lap, by CAS, once a lap            all         frozen while the lap lasts
+ * shared word written by read by under first getters, forward by CAS: all of the lap is done all - directory entry whoever
+ * maps a lap, by CAS, once a lap all frozen while the lap lasts
  *   block word         whoever takes the free block, by CAS; a trimmer   takers      | lap 37 | kind 3 | owner 24 |
- *   high               takers; a hint: no block above it was ever used   takers      -
+ * high takers; a hint: no block above it was ever used takers -
  *
  * Laps of a ring without a bound begin with 1, so that zeroed memory is before all of them.
  */

@@ -32,7 +32,7 @@ static void __attribute__((noinline)) after_some_takes(struct ring *ring, struct
                 return;
         blocks_retire(&ring->blocks);
         set_bits_u32(&ring->shared->litter, 1);
-        if (ring->blocks.retired >= MANY_BLOCKS && ring_count(ring, BLOCK_SLOTS) < BLOCK_SLOTS)
+        if (load_relaxed(&ring->blocks.retired) >= MANY_BLOCKS && ring_count(ring, BLOCK_SLOTS) < BLOCK_SLOTS)
                 ring_trim(ring);
 }
 
@@ -48,7 +48,7 @@ void ring_freed(struct ring *ring, struct body body)
         if (body.class != 0 && spill_valid(&ring->spill, body)) {
                 spill_freed(&ring->spill, body);
                 set_bits_u32(&ring->shared->litter, 1);
-                if (ring->spill.released >= MANY_BYTES && ring_count(ring, 1) == 0)
+                if (load_relaxed(&ring->spill.released) >= MANY_BYTES && ring_count(ring, 1) == 0)
                         ring_trim(ring);
         }
         announce(ring, false);
@@ -161,10 +161,9 @@ static enum look look_for_message(struct ring *ring, size_t room, uint32_t owner
         return LOOK_BUSY;
 }
 
-/* Are there messages behind the head, which getters passed while one that has since died was reading them?  Walk from the last
- * settled position; every position is walked once, as long as nobody dies.  LOOK_DONE: yes, the head is back there.  What
- * this process
- * itself is reading is no reason to wait: it cannot die and leave us here. */
+/* Are there messages behind the head, which getters passed while one that has since died was reading them?  Walk from the
+ * last settled position; every position is walked once, as long as nobody dies.  LOOK_DONE: yes, the head is back there.
+ * What this process itself is reading is no reason to wait: it cannot die and leave us here. */
 static enum look find_strays(struct ring *ring)
 {
         struct ring_shared *shared = ring->shared;
@@ -212,9 +211,8 @@ static enum look find_returned(struct ring *ring, bool patient)
         return LOOK_DONE;
 }
 
-/* The ring is closed, and nothing is to be had now.  Is that the end?  Not while others hold leases, which may come back;
- * but who holds
- * leases himself does not wait for others, who may be waiting for his. */
+/* The ring is closed, and nothing is to be had now.  Is that the end?  Not while others hold leases, which may come back; but
+ * who holds leases himself does not wait for others, who may be waiting for his. */
 static bool may_come_back(struct ring *ring)
 {
         if (ring->leases.shared == NULL)

@@ -95,9 +95,8 @@ static inline bool skip_past(const struct ring *ring, struct position *at)
 }
 
 /* A getter's next position after one whose slot is being read or done with.  In a ring with a bound, a slot that is laps
- * ahead tells
- * that everything up to its place in the lap before the last one is done with (I4).  In one without, a block that was given to
- * another lap tells that its own is over. */
+ * ahead tells that everything up to its place in the lap before the last one is done with (I4).  In one without, a block
+ * that was given to another lap tells that its own is over. */
 static inline struct position position_after(const struct ring *ring, struct position at, uint64_t state)
 {
         int64_t ahead = laps_ahead(state_lap(state), at.lap);

@@ -71,7 +71,7 @@ static bool reserve(struct leases *leases, uint32_t owner, uint32_t entry)
 
 int leases_reserve(struct leases *leases, uint32_t owner, uint32_t *ret_entry)
 {
-        uint32_t high = used_entries(leases), recent = leases->recent;
+        uint32_t high = used_entries(leases), recent = load_relaxed(&leases->recent);
 
         if (recent < high && reserve(leases, owner, recent)) {
                 *ret_entry = recent;
@@ -149,8 +149,7 @@ static bool put_back(struct leases *leases, struct lease_entry *entry, uint64_t 
  *     we: read the position
  *
  * would settle a message that is not ours to settle.  So the word is read once more behind the position; if it is the same,
- * so is
- * the message, and should it move on from here, then no word carries that position any more, and nothing happens. */
+ * so is the message, and should it move on from here, then no word carries that position any more, and nothing happens. */
 static void settle(struct leases *leases, uint32_t index, const struct lease_entry *entry, uint64_t seen)
 {
         struct position at = position_of(load_acquire(&entry->position));
@@ -283,7 +282,7 @@ int leases_acknowledge(struct leases *leases, uint32_t owner, uint32_t index, ui
         struct body body = body_of(load_relaxed(&entry->body));
         if (!cas_u64(&entry->word, seen, word_make(generation + 1, 0, FREE, OWNER_NONE)))
                 return -EINVAL;
-        leases->recent = index;
+        store_relaxed(&leases->recent, index);
         ring_freed(leases->ring, body);
         return 0;
 }

@@ -14,17 +14,14 @@
  *                                                      READY(g) ...or, after the last delivery, BURIED(g) --> FREE(g+1)
  *
  * From ring to entry.  A message is never in neither, and never counts in both: the store of HELD is the moment at which it
- * moves.
- * Before it, the slot (READING by the same owner) decides; after it, the entry does, and the slot is freed by
- * leases_settle(), which
- * anyone may repeat.  Whoever finds a slot that a dead process was reading asks first whether an entry of the dead holds it.
+ * moves.  Before it, the slot (READING by the same owner) decides; after it, the entry does, and the slot is freed by
+ * leases_settle(), which anyone may repeat.  Whoever finds a slot that a dead process was reading asks first whether an
+ * entry of the dead holds it.
  *
- *   shared member        written by                                    read by           frozen
- *   word                 all, by CAS                                   all               -
- *   position, body,      the owner while FILLING                       whoever sees      from HELD until FREE
+ * shared member written by read by frozen word all, by CAS all - position, body, the owner while FILLING whoever sees from
+ * HELD until FREE
  *     bytes                                                            HELD or READY
- *   letters              whoever buries the entry, once a generation   leases_letters    -
- *   high, returned       anyone; hints                                 all               -
+ * letters whoever buries the entry, once a generation leases_letters - high, returned anyone; hints all -
  */
 #ifndef BROOD_QUEUE_LEASES_H
 #define BROOD_QUEUE_LEASES_H
@@ -58,7 +55,7 @@ struct leases {
         struct leases_shared *shared;
         size_t offset, stride;   /* of the entries in the region */
         uint32_t max_deliveries; /* 0: no limit */
-        uint32_t recent;         /* an entry that this process has freed */
+        atomic_u32 recent;       /* an entry that this process has freed */
         atomic_u32 calls;        /* counts towards the next look for the dead */
 };
 

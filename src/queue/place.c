@@ -36,7 +36,11 @@ static int find_place(brood_queue *queue, const brood_reservation *reservation, 
         ret_place->body = body_of(reservation->hidden[1]);
         if (!ring_body_valid(&queue->ring, ret_place->body))
                 return -EINVAL;
-        return ring_find_claim(&queue->ring, ret_place->at, WRITING, &ret_place->slot);
+        int r = ring_find_claim(&queue->ring, ret_place->at, WRITING, &ret_place->slot);
+        if (r == 0 && ret_place->body.class != 0 &&
+            !spill_is_held_by(&queue->ring.spill, ret_place->body, spill_holder_position(ret_place->at)))
+                return -EINVAL; /* not what brood_queue_reserve() wrote there */
+        return r;
 }
 
 int brood_queue_commit(brood_queue *queue, const brood_reservation *reservation, size_t size)

@@ -180,7 +180,7 @@ static bool more_places(struct ring *ring, const struct sight *sight)
 {
         struct position at = sight->at;
 
-        if (!ring->geometry.bounded || sight->spare.class != 0)
+        if (!ring->geometry.bounded)
                 return true;
         for (uint32_t i = 0; i < ring->geometry.slots; i++) {
                 at = position_next(ring, at);
@@ -199,6 +199,22 @@ static const struct side put_side = {
         .word = offsetof(struct ring_shared, putters),
 };
 
+/* For messages that need a buffer. */
+static const struct side spill_side = {
+        .look = look_for_place,
+        .settle = settle_place,
+        .more = more_places,
+        .word = offsetof(struct ring_shared, spillers),
+};
+
+static int wait_for_place(struct ring *ring, size_t size, uint32_t owner, struct sight *sight, int64_t deadline)
+{
+        if (size <= ring->geometry.inline_room)
+                return ring_wait(ring, &put_side, size, owner, sight, deadline);
+        set_bits_u32(&ring->shared->control, CONTROL_SPILLED);
+        return ring_wait(ring, &spill_side, size, owner, sight, deadline);
+}
+
 int ring_reserve(struct ring *ring, struct ring_place *ret_place, size_t size, int64_t deadline)
 {
         struct sight sight = { .slot = NULL };
@@ -208,7 +224,7 @@ int ring_reserve(struct ring *ring, struct ring_place *ret_place, size_t size, i
         if (r < 0)
                 return r;
         enum look seen = look_for_place(ring, size, owner, &sight);
-        r = look_is_final(seen) ? look_error(seen, &sight) : ring_wait(ring, &put_side, size, owner, &sight, deadline);
+        r = look_is_final(seen) ? look_error(seen, &sight) : wait_for_place(ring, size, owner, &sight, deadline);
         if (r < 0)
                 return r;
         *ret_place = (struct ring_place){

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * queue/queue.h: the handle of a queue, for the files that make up its public functions: queue.c (making, putting, getting,
- * asking),
- * place.c (in place), lease.c (leases and tasks).
+ * asking), place.c (in place), lease.c (leases and tasks).
  */
 #ifndef BROOD_QUEUE_QUEUE_H
 #define BROOD_QUEUE_QUEUE_H
@@ -12,8 +11,7 @@
 #include "queue/ring.h"
 
 /* What a queue was made with.  Written once, before anybody else can see it; whoever attaches checks it, and keeps what
- * follows from
- * it in his own memory. */
+ * follows from it in his own memory. */
 struct queue_shared {
         uint64_t maxsize;
         uint64_t message_size;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * queue/ring.c: see ring.h and doc/design/queue.md.  This file has what both sides need: making, owners, announcing, walks, repair,
- * questions; put.c and get.c have the two sides, wait.c what a call does when there is nothing for it.
+ * queue/ring.c: see ring.h and doc/design/queue.md.  This file has what both sides need: making, owners, announcing, walks,
+ * repair, questions; put.c and get.c have the two sides, wait.c what a call does when there is nothing for it.
  *
- * The slot protocol with a ticket a slot descends from Dmitry Vyukov's bounded MPMC queue; what is added is the owner in the
- * word, so that a claim can be attributed, and with it that the indices need not be exact: they are hints.
+ * The slot protocol with a ticket a slot descends from Dmitry Vyukov's bounded MPMC queue; what is added is the owner in
+ * the word, so that a claim can be attributed, and with it that the indices need not be exact: they are hints.
  */
 #include "queue/ring.h"
 #include "os/fence.h"
@@ -156,6 +156,9 @@ void ring_announce_slow(struct ring *ring, uint32_t control, bool message)
         fence_full();
         if (message && control & CONTROL_POLLED)
                 bell_ring(ring);
+        /* Who needs a buffer waits apart: woken for a place he would not pass the wake-up on to who needs no more than that. */
+        if (!message && control & CONTROL_SPILLED && waitword_has_sleepers(&ring->shared->spillers))
+                waitword_wake_all(&ring->shared->spillers);
         if (!message && control & CONTROL_JOINED && waitword_has_sleepers(&ring->shared->joiners))
                 waitword_wake_all(&ring->shared->joiners);
 }
@@ -174,6 +177,7 @@ void ring_wake_all(struct ring *ring)
 {
         waitword_wake_all(&ring->shared->getters);
         waitword_wake_all(&ring->shared->putters);
+        waitword_wake_all(&ring->shared->spillers);
         waitword_wake_all(&ring->shared->joiners);
 }
 
@@ -192,8 +196,7 @@ void position_skipped(struct ring *ring)
 }
 
 /* A message came back at a position that getters may have passed.  If the head is not set back, because we die here or
- * another sets it
- * forth, the next getter that finds nothing finds it by find_strays(). */
+ * another sets it forth, the next getter that finds nothing finds it by find_strays(). */
 void message_came_back(struct ring *ring, struct position at)
 {
         struct position head = position_of(load_relaxed(&ring->shared->head));

@@ -11,8 +11,8 @@
  *   settled            anyone; every position before it is done     getters       -
  *   control            anyone; bits are set, and only POLLED and    all           -
  *                      JOINED may be set for nothing
- *   putters, getters,  sleepers and wakers (sync/waitword.h)        all           -
- *     joiners
+ *   getters, putters,  sleepers and wakers (sync/waitword.h)        all           -
+ *     spillers, joiners
  *   bell               see queue/bell.h                             all           -
  *   litter             anyone                                       idle getters  -
  *   counters           anyone; statistics                           all           -
@@ -38,9 +38,10 @@
 /* Bits of the control word. */
 enum {
         CONTROL_CLOSED = 1,
-        CONTROL_FENCED = 2, /* somebody cannot execute a fence for others: everybody fences for himself */
-        CONTROL_POLLED = 4, /* somebody polls the descriptor */
-        CONTROL_JOINED = 8, /* somebody waits for the end of all messages */
+        CONTROL_FENCED = 2,   /* somebody cannot execute a fence for others: everybody fences for himself */
+        CONTROL_POLLED = 4,   /* somebody polls the descriptor */
+        CONTROL_JOINED = 8,   /* somebody waits for the end of all messages */
+        CONTROL_SPILLED = 16, /* somebody has waited to put a message that needs a buffer */
 };
 
 /* Each line is written by one side only, as long as nobody sleeps. */
@@ -51,6 +52,7 @@ struct ring_shared {
         _Alignas(64) atomic_u32 control;
         atomic_u32 getters; /* the wait words */
         atomic_u32 putters;
+        atomic_u32 spillers;
         atomic_u32 joiners;
         atomic_u32 bell;
         atomic_u32 litter; /* not 0: there may be memory to give back */
@@ -105,8 +107,7 @@ void ring_plan(struct ring_geometry *geometry, size_t maxsize, size_t message_si
 void ring_plan_tickets(struct ring_geometry *geometry, size_t maxsize);
 
 /* A view of a ring; `shared` and the slots are at multiples of 64.  The memory of a new ring with a bound needs no more than
- * zeros; one
- * without needs ring->blocks and blocks_format(). */
+ * zeros; one without needs ring->blocks and blocks_format(). */
 void ring_attach(struct ring *ring, const struct ring_geometry *geometry, const struct region *region,
                  size_t shared_offset, size_t owners_offset, size_t slots_offset);
 

@@ -7,10 +7,8 @@
  *     body        | size 35 | size class 5 | buffer 24 |        class 0: in the slot's cell
  *
  * A slot goes round EMPTY -> WRITING -> FULL -> READING -> EMPTY of the next lap.  Its state says lap, kind and owner at
- * once, and
- * every transition is one store or one compare-and-swap on that word, so there is no instant at which a death leaves a slot
- * that
- * nobody can attribute.
+ * once, and every transition is one store or one compare-and-swap on that word, so there is no instant at which a death
+ * leaves a slot that nobody can attribute.
  */
 #ifndef BROOD_QUEUE_SLOT_H
 #define BROOD_QUEUE_SLOT_H

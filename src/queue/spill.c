@@ -207,10 +207,15 @@ void spill_pass(struct spill *spill, struct body body, uint64_t from, uint64_t t
         cas_u64(&buffer_at(spill, body.class, body.buffer)->word, from, to);
 }
 
+bool spill_is_held_by(const struct spill *spill, struct body body, uint64_t holder)
+{
+        return load_acquire(&buffer_at(spill, body.class, body.buffer)->word) == holder;
+}
+
 void spill_freed(struct spill *spill, struct body body)
 {
         store_relaxed(&spill->shared->class[body.class].cursor, body.buffer);
-        spill->released += body.size;
+        fetch_add_relaxed(&spill->released, body.size);
 }
 
 bool spill_valid(const struct spill *spill, struct body body)
@@ -281,5 +286,5 @@ void spill_trim(struct spill *spill, uint32_t owner, size_t keep)
                         to = from;
                 }
         }
-        spill->released = 0;
+        store_relaxed(&spill->released, 0);
 }

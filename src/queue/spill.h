@@ -3,21 +3,17 @@
  * queue/spill.h: buffers for messages that do not fit into a slot's cell.
  *
  * Buffers come in classes of 256 bytes, 1 KiB, 4 KiB and so on.  Each class has address space for `memory` bytes of them;
- * memory is
- * put behind a buffer when it is used.
+ * memory is put behind a buffer when it is used.
  *
  * Nobody has to free a buffer.  Its word says who holds it: a position in the ring, or a lease.  It is free exactly when its
- * holder is
- * done with: when the position's slot is in a later lap, or the lease's entry in a later generation.  So there is no moment
- * of death in
- * which a buffer is lost, or freed while a message is in it; what decides is the one word of the slot or the entry.
+ * holder is done with: when the position's slot is in a later lap, or the lease's entry in a later generation.  So there is
+ * no moment of death in which a buffer is lost, or freed while a message is in it; what decides is the one word of the slot
+ * or the entry.
  *
- *   shared word          written by                                        read by      under
- *   buffer word          whoever takes a free buffer, by CAS, after it     takers       -
+ * shared word written by read by under buffer word whoever takes a free buffer, by CAS, after it takers -
  *                        claimed the position; a mover (queue/leases.h),
  *                        from position to lease; a trimmer
- *   buffer committed     the holder; a trimmer                             the same     -
- *   class high, cursor   anyone; hints where to look                       takers       -
+ * buffer committed the holder; a trimmer the same - class high, cursor anyone; hints where to look takers -
  */
 #ifndef BROOD_QUEUE_SPILL_H
 #define BROOD_QUEUE_SPILL_H
@@ -84,6 +80,9 @@ int spill_take(struct spill *spill, struct body *body, uint64_t holder);
 
 /* A buffer passes from one holder to another, unless it has done so. */
 void spill_pass(struct spill *spill, struct body body, uint64_t from, uint64_t to);
+
+/* Whether it is this holder's. */
+bool spill_is_held_by(const struct spill *spill, struct body body, uint64_t holder);
 
 /* Its holder is done with: look there first the next time. */
 void spill_freed(struct spill *spill, struct body body);

@@ -3,13 +3,11 @@
  * shm/region.h: a piece of anonymous shared memory with a head that says what it is.
  *
  * A region is a sealed memfd, mapped shared.  It begins with struct region_head: magic, the version of the format, the
- * signature
- * of the layout (a hash over the sizes and offsets of the structs in it, so that two builds that would disagree never meet),
- * its
- * kind and its size.  Nothing in a region is a pointer; what another process may have written is checked before it is believed.
+ * signature of the layout (a hash over the sizes and offsets of the structs in it, so that two builds that would disagree
+ * never meet), its kind and its size.  Nothing in a region is a pointer; what another process may have written is checked
+ * before it is believed.
  *
- *   region_head member   written by            read by         frozen
- *   all                  region_new, once      region_check    before anybody else can see it
+ * region_head member written by read by frozen all region_new, once region_check before anybody else can see it
  */
 #ifndef BROOD_SHM_REGION_H
 #define BROOD_SHM_REGION_H
@@ -48,8 +46,8 @@ struct region {
                 -1, 0, NULL                                                                                            \
         }
 
-/* Make a region of `size` bytes (rounded up to pages) whose first `commit` bytes have memory behind them.  0; -ENOMEM, -EMFILE,
- * -ENFILE, -E2BIG. */
+/* Make a region of `size` bytes (rounded up to pages) whose first `commit` bytes have memory behind them. 0; -ENOMEM,
+ * -EMFILE, -ENFILE, -E2BIG. */
 int region_new(struct region *region, const char *name, enum region_kind kind, uint64_t layout, size_t size,
                size_t commit);
 
