@@ -95,6 +95,8 @@ class Program:
         self.peer, self.command, self.count, self.smoke_count = peer, command, count, smoke_count
 
     def missing(self):
+        if not os.path.exists(self.command[0]) and self.peer in PACKAGE_OF:
+            return f"not built, {PACKAGE_OF[self.peer]} was not there"
         return missing_of(self.command)
 
     def measure(self, figure, smoke):
@@ -204,6 +206,19 @@ class Corpus:
 
 # ---- the figures ----
 
+# The programs of those peers of a figure that are not in the stem's own, and the Debian packages that some are made of.
+PROGRAM_OF = {
+    "boost": "queue_boost",
+    "ck": "queue_ck",
+    "ck-spsc": "queue_ck",
+    "futex": "queue_kernel",
+    "mq": "queue_kernel",
+    "pipe": "queue_kernel",
+    "seqpacket": "queue_kernel",
+    "zmq": "queue_zmq",
+}
+PACKAGE_OF = {"boost": "libboost-dev", "ck": "libck-dev", "ck-spsc": "libck-dev", "zmq": "libzmq3-dev"}
+
 
 class Figure:
     """A figure and those who are measured for it, brood first.
@@ -225,26 +240,66 @@ def all_figures(builddir, corpus):
     def python(stem, count, smoke_count):
         return Program("multiprocessing", [SYSTEM_PYTHON, str(HERE / "python" / f"mp_{stem}.py")], count, smoke_count)
 
-    def figure(name, what, unit, higher, counts, **more):
+    def figure(name, what, unit, higher, counts, program=None, **more):
         stem = name.split(".")[0]
         peers = [
-            python(stem, *count) if peer == "multiprocessing" else c(stem, peer, *count)
+            python(stem, *count) if peer == "multiprocessing" else c(program or PROGRAM_OF.get(peer, stem), peer, *count)
             for peer, count in counts.items()
         ]
         return Figure(name, what, unit, higher, peers, **more)
 
     words = str(builddir / "examples" / "wordcount")
     py = "multiprocessing"
+    half = (500, 50)  # ms
     # Each count is for about a third of a second; the second one is the smoke test's.
     return [
         figure("process.start-join", "start and join of a trivial process", "us", False,
                {"brood": (1000, 5), "fork": (1000, 5), py: (100, 2)}),
         figure("queue.1x1", "64-byte messages, 1 producer, 1 consumer", "msg/s", True,
-               {"brood": (2_000_000, 2000), "ring": (10_000_000, 2000), "pipe": (600_000, 2000), py: (40_000, 200)}),
+               {"brood": (4_000_000, 2000), "ring": (10_000_000, 2000), "robust": (2_000_000, 2000),
+                "ck": (10_000_000, 2000), "ck-spsc": (10_000_000, 2000), "boost": (2_000_000, 2000),
+                "zmq": (1_000_000, 2000), "mq": (300_000, 500), "seqpacket": (150_000, 500), "pipe": (600_000, 2000),
+                py: (40_000, 200)},
+               bars={"ring": 0.8, "boost": 3, "pipe": 8, py: 100}),
+        figure("queue.batch", "the same, in batches of 32; single: one message a call", "msg/s", True,
+               {"brood": (4_000_000, 2000), "single": (4_000_000, 2000)}, bars={"single": 1.5}),
         figure("queue.4x4", "64-byte messages, 4 producers, 4 consumers", "msg/s", True,
-               {"brood": (2_000_000, 2000), "ring": (10_000_000, 2000), "pipe": (600_000, 2000), py: (40_000, 200)}),
-        figure("queue.round-trip", "64 bytes there and back over two queues", "us", False,
-               {"brood": (200_000, 200), "ring": (1_000_000, 200), "pipe": (5000, 200), py: (1000, 20)}),
+               {"brood": (4_000_000, 2000), "ring": (10_000_000, 2000), "robust": (2_000_000, 2000), "ck": (500_000, 500),
+                "boost": (2_000_000, 2000), "mq": (300_000, 500), "seqpacket": (150_000, 500), "pipe": (600_000, 2000),
+                py: (40_000, 200)},
+               bars={"boost": 3}),
+        figure("queue.4x4-share", "4x4 for half a second: most done by one of a side over least", "times", False,
+               {"brood": half, "ring": half, "robust": half, "ck": half, "boost": half, "mq": half, "seqpacket": half,
+                "pipe": half},
+               bar=2),
+        figure("queue.cpu", "CPU time for each message of 1x1, both sides together", "ns", False,
+               {"brood": (4_000_000, 2000), "ring": (10_000_000, 2000), "robust": (2_000_000, 2000),
+                "boost": (2_000_000, 2000), "zmq": (1_000_000, 2000), "mq": (300_000, 500), "seqpacket": (150_000, 500),
+                "pipe": (600_000, 2000), py: (40_000, 200)},
+               bar=120),
+        figure("queue.round-trip", "64 bytes there and back over two queues, two CPUs, hot", "us", False,
+               {"brood": (200_000, 200), "ring": (500_000, 200), "robust": (200_000, 200), "ck-spsc": (500_000, 200),
+                "boost": (5000, 100), "zmq": (5000, 100), "mq": (5000, 100), "seqpacket": (5000, 100),
+                "pipe": (5000, 100), py: (1000, 20)},
+               bars={"ring": 2}, cpus=2),
+        figure("queue.round-trip-asleep", "64 bytes one way, to a sleeper on another CPU", "us", False,
+               {"brood": (1000, 20), "futex": (1000, 20), "boost": (1000, 20), "zmq": (1000, 20), "mq": (1000, 20),
+                "seqpacket": (1000, 20), "pipe": (1000, 20)},
+               bars={"futex": 1.15}, cpus=2),
+        figure("queue.64KiB-copy", "64 KiB messages, put and got by copy, 1x1", "GB/s", True,
+               {"brood": (50_000, 50), "boost": (50_000, 50), "zmq": (10_000, 50), "mq": (20_000, 50),
+                "seqpacket": (20_000, 50), "pipe": (10_000, 50)},
+               bars={"boost": 1.2, "zmq": 1.2, "mq": 1.2, "seqpacket": 1.2, "pipe": 1.2}),
+        figure("queue.1MiB-in-place", "1 MiB messages, copied into and out of their places, 1x1", "GB/s", True,
+               {"brood": (3000, 40), "ring": (3000, 40)}, program="queue_in_place", bars={"ring": 0.8}),
+        figure("queue.idle", "CPU of a get that is blocked for 5 s", "%", False,
+               {"brood": (5000, 500)}, program="queue_idle", bar=0.1),
+        figure("queue.memory-idle", "a default queue that one message has gone through", "KiB", False,
+               {"brood": (1, 1)}, program="queue_idle", bar=256),
+        figure("queue.memory-burst", "the same after 1 GiB of 64-byte messages, beyond that", "KiB", False,
+               {"brood": (1 << 24, 2000)}, program="queue_idle", bar=2048),
+        figure("queue.memory-burst-1MiB", "the same after 1 GiB of 1 MiB messages, beyond that", "KiB", False,
+               {"brood": (1024, 4)}, program="queue_idle", bar=2048),
         figure("pool.async", "no-op tasks, 10,000 outstanding, 2 workers", "task/s", True,
                {"brood": (200_000, 500), "pipes": (200_000, 500), py: (10_000, 100)}),
         figure("pool.one", "one no-op task there and back, 2 workers", "us", False,
