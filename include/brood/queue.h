@@ -58,27 +58,30 @@ typedef struct brood_queue brood_queue;
 #define BROOD_QUEUE_MESSAGE_SIZE_LIMIT ((size_t)16 << 30)
 #define BROOD_QUEUE_MEMORY_DEFAULT ((size_t)4 << 30)
 #define BROOD_QUEUE_MEMORY_LIMIT ((size_t)1 << 40)
-#define BROOD_QUEUE_LEASES 4096      /* leases that may be held at once, by all processes together */
+#define BROOD_QUEUE_LEASES 4096 /* leases that may be held at once, by all processes together */
 #define BROOD_QUEUE_DELIVERIES_LIMIT 200
 #define BROOD_QUEUE_DESCRIPTORS 2
 
 typedef struct brood_queue_options {
-        size_t maxsize;      /* messages it holds, up to BROOD_QUEUE_MAXSIZE_LIMIT; 0: no bound, and the memory of a burst is given
+        size_t
+            maxsize; /* messages it holds, up to BROOD_QUEUE_MAXSIZE_LIMIT; 0: no bound, and the memory of a burst is given
                                 back when it has been drained */
         size_t message_size; /* bytes of the largest message; 0: BROOD_QUEUE_MESSAGE_SIZE_DEFAULT */
-        size_t memory;       /* bytes that messages larger than 128 bytes may fill at once, in each size class (a factor of 4);
+        size_t
+            memory; /* bytes that messages larger than 128 bytes may fill at once, in each size class (a factor of 4);
                                 beyond, the queue counts as full.  Address space, used as needed.
                                 0: BROOD_QUEUE_MEMORY_DEFAULT, or message_size if that is more */
-        int max_deliveries;  /* how often a message is leased before it becomes a dead letter, up to
+        int max_deliveries; /* how often a message is leased before it becomes a dead letter, up to
                                 BROOD_QUEUE_DELIVERIES_LIMIT; 0: without a limit */
-        int joinable;        /* not 0: every message that is got must be followed by brood_queue_task_done() */
+        int joinable;       /* not 0: every message that is got must be followed by brood_queue_task_done() */
 } brood_queue_options;
 
 /* Make a queue.
  * Returns 0; -EINVAL (ret_queue NULL, or an option negative or beyond its limit, or memory below message_size); -E2BIG
  *   (options from a newer brood, or sizes beyond the address space); -ENOMEM; -EMFILE, -ENFILE (no descriptor left).
  * Threads: any.  Signals: not async-signal-safe.  Memory: the ring of a queue with a bound is committed at once (24 to 144
- *   bytes a message of maxsize), so that a shortage is an error here; that of others, and the room of larger messages, when it is
+ *   bytes a message of maxsize), so that a shortage is an error here; that of others, and the room of larger messages, when
+ * it is
  *   first used, so that a shortage is -ENOMEM from put. */
 BROOD_API int brood_queue_new_sized(brood_queue **ret_queue, const brood_queue_options *options, size_t options_size);
 
@@ -109,7 +112,8 @@ BROOD_API int brood_queue_put_nowait(brood_queue *queue, const void *data, size_
 /* Take the oldest message into `buf` of `room` bytes; waits while the queue is empty.
  * Returns its size in bytes (which may be 0); -EAGAIN, -ETIMEDOUT (it was empty); -EPIPE (closed, and all messages taken; while
  *   another process holds leases, which may come back, a process that holds none waits for them); -EMSGSIZE (the
- *   message is larger than room, and stays in the queue: brood_queue_peek() tells its size); -EINVAL (NULL queue, or NULL buf with
+ *   message is larger than room, and stays in the queue: brood_queue_peek() tells its size); -EINVAL (NULL queue, or NULL
+ * buf with
  *   room > 0); -ENOBUFS (joinable: BROOD_QUEUE_LEASES messages are not done); -EUSERS, -ECANCELED, -EUCLEAN as for put.
  *   On failure `buf` is untouched.
  * Threads: any.  Processes: any number.  Fork: usable in the child.  Signals: restarts after EINTR.
@@ -121,7 +125,8 @@ BROOD_API ssize_t brood_queue_get_nowait(brood_queue *queue, void *buf, size_t r
 
 /* Put `count` messages, each as brood_queue_put(): messages[i].iov_base and .iov_len.  Cheaper than as many puts, and they stay
  * together if nobody else puts meanwhile.  Waits until all are put.
- * Returns how many of them, from the first on, were put (count may be 0); if none was, the error.  Fewer than count: the next one
+ * Returns how many of them, from the first on, were put (count may be 0); if none was, the error.  Fewer than count: the
+ * next one
  *   failed; try it alone to learn why.  -EINVAL also for NULL messages with count > 0. */
 BROOD_API ssize_t brood_queue_put_many(brood_queue *queue, const struct iovec *messages, size_t count, int timeout_ms);
 
@@ -141,10 +146,12 @@ typedef struct brood_reservation {
 
 /* Reserve the next place for a message of up to `size` bytes; waits while the queue is full.  Messages that are put later wait
  * behind it until it is committed or canceled, or its process dies: hold it for as long as it takes to write, not longer.
- * Returns and waits as brood_queue_put(); -EINVAL also for ret_reservation NULL.  *ret_reservation is written on success only. */
+ * Returns and waits as brood_queue_put(); -EINVAL also for ret_reservation NULL.  *ret_reservation is written on success
+ * only. */
 BROOD_API int brood_queue_reserve(brood_queue *queue, brood_reservation *ret_reservation, size_t size, int timeout_ms);
 
-/* Publish what was written: the first `size` bytes.  Returns 0; -EINVAL (NULL; size beyond the reservation's; committed or canceled
+/* Publish what was written: the first `size` bytes.  Returns 0; -EINVAL (NULL; size beyond the reservation's; committed or
+ * canceled
  * before); -EPERM (made by another process).  Never waits.  A queue that was closed meanwhile takes the message all the same.
  * Threads: any.  Death: the message is there as a whole or not at all. */
 BROOD_API int brood_queue_commit(brood_queue *queue, const brood_reservation *reservation, size_t size);
@@ -159,13 +166,16 @@ typedef struct brood_view {
         uint64_t hidden[3];
 } brood_view;
 
-/* Claim the oldest message without copying it; nobody else gets it meanwhile.  It keeps its place in a queue with a bound, and those
+/* Claim the oldest message without copying it; nobody else gets it meanwhile.  It keeps its place in a queue with a bound,
+ * and those
  * who put wait when they come round to it: release it soon.
- * Returns 0; the errors of brood_queue_get() but -EMSGSIZE and -ENOBUFS; -EINVAL also for ret_view NULL, and for a joinable queue.
+ * Returns 0; the errors of brood_queue_get() but -EMSGSIZE and -ENOBUFS; -EINVAL also for ret_view NULL, and for a joinable
+ * queue.
  * Death: killed before the release, the message is delivered to another. */
 BROOD_API int brood_queue_peek(brood_queue *queue, brood_view *ret_view, int timeout_ms);
 
-/* The message is done with, and view->data no longer valid.  Returns 0; -EINVAL (NULL, or released before); -EPERM (peeked at by
+/* The message is done with, and view->data no longer valid.  Returns 0; -EINVAL (NULL, or released before); -EPERM (peeked
+ * at by
  * another process).  Never waits. */
 BROOD_API int brood_queue_release(brood_queue *queue, const brood_view *view);
 
@@ -184,9 +194,11 @@ typedef struct brood_lease {
 } brood_lease;
 
 /* Lease the oldest message.  It leaves its place in the queue at once (maxsize does not count it), but is not gone before
- * brood_queue_acknowledge(): if this process dies or gives it back, it is delivered again, before all messages that are still in
+ * brood_queue_acknowledge(): if this process dies or gives it back, it is delivered again, before all messages that are
+ * still in
  * the queue, the oldest first.  After max_deliveries leases it is not delivered again but counted as a dead letter.
- * Returns 0; the errors of brood_queue_get() but -EMSGSIZE; -ENOBUFS (BROOD_QUEUE_LEASES are held); -EINVAL also for ret_lease NULL,
+ * Returns 0; the errors of brood_queue_get() but -EMSGSIZE; -ENOBUFS (BROOD_QUEUE_LEASES are held); -EINVAL also for
+ * ret_lease NULL,
  *   and for a joinable queue. */
 BROOD_API int brood_queue_lease(brood_queue *queue, brood_lease *ret_lease, int timeout_ms);
 
@@ -249,13 +261,16 @@ static inline int brood_queue_stats(brood_queue *queue, brood_queue_statistics *
 
 /* ---- descriptors ---- */
 
-/* A descriptor for poll(2), epoll(7) or an event loop: readable while a message may be there, or the queue is closed.  Then call
- * brood_queue_get_nowait() until it says -EAGAIN: that is what makes the descriptor quiet again.  Do not read from it or close it.
+/* A descriptor for poll(2), epoll(7) or an event loop: readable while a message may be there, or the queue is closed.  Then
+ * call
+ * brood_queue_get_nowait() until it says -EAGAIN: that is what makes the descriptor quiet again.  Do not read from it or
+ * close it.
  * It may be readable for nothing.  From the first call on, each put into an empty queue costs a system call.
  * Returns the descriptor, which belongs to the handle; -EINVAL (NULL). */
 BROOD_API int brood_queue_fileno(brood_queue *queue);
 
-/* The descriptors that another process needs to attach: the memory and the event.  Send both in one SCM_RIGHTS message, or let both
+/* The descriptors that another process needs to attach: the memory and the event.  Send both in one SCM_RIGHTS message, or
+ * let both
  * be inherited across exec (clear FD_CLOEXEC).  They belong to the handle.  Returns 0; -EINVAL. */
 BROOD_API int brood_queue_descriptors(brood_queue *queue, int ret_descriptors[BROOD_QUEUE_DESCRIPTORS]);
 
