@@ -154,20 +154,25 @@ static bool kill_after(const struct act *act, const struct stage *stage, uint64_
         return good;
 }
 
-/* The kill points of a path: after each instruction, but in the middle of one that repeats itself only now and then. */
+/* The kill points of a path: after each instruction, but after one that comes again and again (of a loop that looks for a change,
+ * or of a rep movsb) only now and then from its eighth time on. */
 static long find_kill_points(long steps)
 {
-        enum { IN_A_ROW = 8 };
-        long count = 0, in_a_row = 0, next = 0;
+        enum { ALWAYS = 8, PLACES = 1 << 16 };
+        static struct {
+                uintptr_t at;
+                uint32_t times;
+        } places[PLACES];
+        memset(places, 0, sizeof places);
+        long count = 0;
         for (long k = 1; k <= steps && k < all.path.count; k++) {
-                bool repeats = all.path.at[k] == all.path.at[k - 1];
-                in_a_row = repeats ? in_a_row + 1 : 0;
-                if (!repeats)
-                        next = IN_A_ROW;
-                if (!repeats || in_a_row < IN_A_ROW || in_a_row == next) {
+                uintptr_t at = all.path.at[k];
+                size_t i = (size_t)check_mix(at) % PLACES;
+                while (places[i].times && places[i].at != at)
+                        i = (i + 1) % PLACES;
+                places[i].at = at;
+                if (places[i].times++ < ALWAYS || support_random(places[i].times) < ALWAYS / 4)
                         all.points[count++] = k;
-                        next += (long)support_random((uint64_t)(in_a_row + IN_A_ROW)) + 1;
-                }
         }
         return count;
 }
