@@ -98,6 +98,11 @@ static long next_act(struct scene *scene, long after)
         return after + 1 + (long)check_random(&scene->chance, scene->stage->acting ? 80 : UINT64_MAX / 4);
 }
 
+static void wake(void *arg)
+{
+        scene_wake(arg);
+}
+
 /* One victim's call, up to the k-th instruction: by steps, noting the path; or along the path of an earlier run. */
 static void step_through(struct scene *scene, pid_t pid, long k, bool is_first, struct outcome *outcome)
 {
@@ -108,21 +113,20 @@ static void step_through(struct scene *scene, pid_t pid, long k, bool is_first, 
         outcome->end = STEP_THERE;
         while (outcome->steps < k && outcome->end == STEP_THERE) {
                 long until = k < act_at ? k : act_at, done;
-                if (is_first || stage->woken) {
-                        outcome->end = step_run(pid, mark, until - outcome->steps, !stage->woken,
-                                                is_first ? &all.path : NULL, &done);
+                if (is_first) {
+                        outcome->end = step_run(pid, mark, until - outcome->steps, !stage->woken, &all.path, &done);
                         outcome->steps += done;
+                        if (outcome->end == STEP_ASLEEP) {
+                                scene_wake(scene);
+                                outcome->end = step_await(pid, SCENE_WAIT_MS) ? STEP_THERE : STEP_ASLEEP;
+                                if (outcome->end == STEP_ASLEEP)
+                                        scene_complain(scene->books, "a sleeper is not woken");
+                                step_note(pid, &all.path);
+                        }
                 } else {
-                        outcome->end = step_go(pid, mark, &all.path, outcome->steps, until);
+                        outcome->end =
+                            step_go(pid, mark, &all.path, outcome->steps, until, stage->woken ? wake : NULL, scene);
                         outcome->steps = until;
-                }
-                if (outcome->end == STEP_ASLEEP) {
-                        if (outcome->steps == k)
-                                return; /* killed in its sleep */
-                        scene_wake(scene);
-                        if (!step_await(pid, SCENE_WAIT_MS))
-                                scene_complain(scene->books, "a sleeper is not woken");
-                        outcome->end = STEP_THERE;
                 }
                 if (outcome->steps == act_at && outcome->end == STEP_THERE && outcome->steps < k) {
                         scene_act(scene);

@@ -60,7 +60,7 @@ static uintptr_t *program_counter(struct user_regs_struct *registers)
 #endif
 }
 
-static void note_place(pid_t pid, struct step_path *path)
+void step_note(pid_t pid, struct step_path *path)
 {
         struct user_regs_struct registers;
         if (path && path->count < path->room && read_registers(pid, &registers))
@@ -228,7 +228,7 @@ enum step_end step_run(pid_t pid, const struct step_mark *mark, long count, bool
         enum step_end end = STEP_THERE;
         long i = 0;
         if (path && path->count == 0)
-                note_place(pid, path);
+                step_note(pid, path);
         while (i < count) {
                 int ended = 0, signal;
                 bool asleep = false;
@@ -251,7 +251,7 @@ enum step_end step_run(pid_t pid, const struct step_mark *mark, long count, bool
                         end = STEP_CRASHED;
                         break;
                 }
-                note_place(pid, path);
+                step_note(pid, path);
         }
         *ret_count = i;
         return end;
@@ -270,31 +270,58 @@ static long first_visit(const struct step_path *path, long from, long to)
         return from;
 }
 
-enum step_end step_go(pid_t pid, const struct step_mark *mark, const struct step_path *path, long from, long to)
+/* Have it run to the breakpoint. */
+static enum step_end run_to(pid_t pid, const struct step_mark *mark, uintptr_t at, long before, void (*wake)(void *arg),
+                            void *arg)
 {
-        enum { WORTH_IT = 4 }; /* steps that take as long as a breakpoint */
-        long at = first_visit(path, from, to), before, count;
-        int ended, signal;
-        if (at - from > WORTH_IT && set_trap(pid, path->at[at], &before)) {
-                if (ptrace(PTRACE_CONT, pid, NULL, NULL) != 0)
-                        return STEP_CRASHED;
+        int ended = 0, signal = 0;
+        bool asleep = false;
+        if (ptrace(PTRACE_CONT, pid, NULL, NULL) != 0)
+                return STEP_CRASHED;
+        if (wake)
+                signal = await_stop_or_sleep(pid, &ended, &asleep);
+        if (asleep)
+                wake(arg);
+        if (asleep || !wake)
                 signal = await_stop(pid, &ended);
-                if (!ended && signal == SIGSTOP && atomic_load(&mark->ended))
-                        return STEP_ENDED;
-                struct user_regs_struct registers;
-                if (ended || signal != SIGTRAP || !read_registers(pid, &registers) ||
-                    *program_counter(&registers) != path->at[at] + TRAP_SKIPS) {
-                        fprintf(stderr, "step: the victim %s with %d\n", ended ? "ended" : "stopped", signal);
-                        return STEP_CRASHED;
-                }
-                *program_counter(&registers) = path->at[at];
-                struct iovec io = { &registers, sizeof registers };
-                if (ptrace(PTRACE_POKETEXT, pid, (void *)path->at[at], (void *)before) != 0 ||
-                    ptrace(PTRACE_SETREGSET, pid, (void *)(intptr_t)NT_PRSTATUS, &io) != 0)
-                        return STEP_CRASHED;
+        if (!ended && signal == SIGSTOP && atomic_load(&mark->ended))
+                return STEP_ENDED;
+        struct user_regs_struct registers;
+        if (ended || signal != SIGTRAP || !read_registers(pid, &registers) ||
+            *program_counter(&registers) != at + TRAP_SKIPS) {
+                fprintf(stderr, "step: the victim %s with %d\n", ended ? "ended" : "stopped", signal);
+                return STEP_CRASHED;
+        }
+        *program_counter(&registers) = at;
+        struct iovec io = { &registers, sizeof registers };
+        if (ptrace(PTRACE_POKETEXT, pid, (void *)at, (void *)before) != 0 ||
+            ptrace(PTRACE_SETREGSET, pid, (void *)(intptr_t)NT_PRSTATUS, &io) != 0)
+                return STEP_CRASHED;
+        return STEP_THERE;
+}
+
+enum step_end step_go(pid_t pid, const struct step_mark *mark, const struct step_path *path, long from, long to,
+                      void (*wake)(void *arg), void *arg)
+{
+        enum { WORTH_IT = 4, WAKE_MS = 1000 }; /* steps that take as long as a breakpoint */
+        /* If it may sleep, the last instruction is stepped: behind a breakpoint it would have slept already. */
+        long at = first_visit(path, from, wake ? to - 1 : to), before, count;
+        enum step_end end = STEP_THERE;
+        if (at - from > WORTH_IT && set_trap(pid, path->at[at], &before)) {
+                end = run_to(pid, mark, path->at[at], before, wake, arg);
                 from = at;
         }
-        return step_run(pid, mark, to - from, true, NULL, &count);
+        while (end == STEP_THERE && from < to) {
+                end = step_run(pid, mark, to - from, wake == NULL, NULL, &count);
+                from += count;
+                if (end == STEP_ASLEEP && from < to) {
+                        wake(arg);
+                        end = step_await(pid, WAKE_MS) ? STEP_THERE : STEP_ASLEEP;
+                        if (end == STEP_ASLEEP)
+                                break;
+                }
+        }
+        return end;
 }
 
 bool step_await(pid_t pid, int limit_ms)

@@ -51,10 +51,15 @@ pid_t step_start(const struct step_victim *victim);
 enum step_end step_run(pid_t pid, const struct step_mark *mark, long count, bool patient, struct step_path *path,
                        long *ret_count);
 
+/* Add where it stands now to the path: after a step_await(), the steps of which are not noted. */
+void step_note(pid_t pid, struct step_path *path);
+
 /* From instruction `from` of a path, go to the instruction `to` of it, and get there faster than by steps: with a breakpoint where
  * the path comes by for the first time, as near to the end as there is such a place, and by steps from there.  Should the victim
- * take another way this time, it stops where it comes to the breakpoint, or has ended. */
-enum step_end step_go(pid_t pid, const struct step_mark *mark, const struct step_path *path, long from, long to);
+ * take another way this time, it stops where it comes to the breakpoint, or has ended.  If it falls asleep on the way, `wake`
+ * is called (unless it is NULL); if in the last instruction, the result is STEP_ASLEEP. */
+enum step_end step_go(pid_t pid, const struct step_mark *mark, const struct step_path *path, long from, long to,
+                      void (*wake)(void *arg), void *arg);
 
 /* After STEP_ASLEEP: wait until the system call has returned.  False if it does not within limit_ms. */
 bool step_await(pid_t pid, int limit_ms);
