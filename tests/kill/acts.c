@@ -138,22 +138,19 @@ static void lease_and_give_back(struct scene *scene, struct seat *seat)
         lease_and_end(scene, seat, false);
 }
 
-/* A lease of one's own does not keep others from being taken; the oldest comes back first. */
-static void lease_two_and_end_both(struct scene *scene, struct seat *seat)
+/* The later one goes back first; the oldest is the first again all the same. */
+static void lease_two_and_give_back(struct scene *scene, struct seat *seat)
 {
         brood_lease leases[2];
-        int r = brood_queue_lease(scene->queue, &leases[0], scene->stage->timeout_ms);
-        if (r == 0) {
-                scene_take_in_hand(seat, 0, leases[0].data, leases[0].size);
-                r = brood_queue_lease(scene->queue, &leases[1], scene->stage->timeout_ms);
-                if (r == 0) {
-                        scene_take_in_hand(seat, 1, leases[1].data, leases[1].size);
-                        r = brood_queue_give_back(scene->queue, &leases[1]);
-                }
-                int other = brood_queue_give_back(scene->queue, &leases[0]);
-                r = r < 0 && r != -EAGAIN && r != -ETIMEDOUT ? r : other;
+        int r = 0, have = 0;
+        while (have < 2 && (r = brood_queue_lease(scene->queue, &leases[have], scene->stage->timeout_ms)) == 0) {
+                scene_take_in_hand(seat, have, leases[have].data, leases[have].size);
+                have++;
         }
-        atomic_store(&seat->result, r == 0 ? 1 : r);
+        int leased = have;
+        while (have > 0 && (r = brood_queue_give_back(scene->queue, &leases[have - 1])) == 0)
+                have--;
+        atomic_store(&seat->result, r == 0 ? leased : r);
 }
 
 /* Of a joinable queue.  A message that was got and is not done when its process dies is delivered again. */
@@ -209,101 +206,35 @@ static void attach_and_put(struct scene *scene, struct seat *seat)
         atomic_store(&seat->result, r == 0 ? 1 : r);
 }
 
-static bool has_many(void)
-{
-        return brood_queue_put_many != NULL && brood_queue_get_many != NULL;
-}
-
-static bool has_reserve(void)
-{
-        return brood_queue_reserve != NULL && brood_queue_commit != NULL && brood_queue_cancel != NULL;
-}
-
-static bool has_peek(void)
-{
-        return brood_queue_peek != NULL && brood_queue_release != NULL && brood_queue_unpeek != NULL;
-}
-
-static bool has_lease(void)
-{
-        return brood_queue_lease != NULL && brood_queue_acknowledge != NULL && brood_queue_give_back != NULL;
-}
-
-static bool has_join(void)
-{
-        return brood_queue_task_done != NULL && brood_queue_join != NULL;
-}
-
-static bool has_attach(void)
-{
-        return brood_queue_attach != NULL && brood_queue_descriptors != NULL;
-}
-
 const struct act acts[] = {
         { .name = "put", .kind = ACT_PUTS, .count = 1, .call = put },
         { .name = "put four in turn", .kind = ACT_PUTS, .count = 4, .call = put_in_turn, .long_one = true },
-        { .name = "put_many", .kind = ACT_PUTS, .count = 4, .call = put_many, .here = has_many },
-        { .name = "reserve, commit", .kind = ACT_PUTS, .count = 1, .call = reserve_and_commit, .here = has_reserve },
-        { .name = "reserve, cancel",
-          .kind = ACT_PUTS,
-          .count = 1,
-          .call = reserve_and_cancel,
-          .here = has_reserve,
-          .keeps_nothing = true },
+        { .name = "put_many", .kind = ACT_PUTS, .count = 4, .call = put_many },
+        { .name = "reserve, commit", .kind = ACT_PUTS, .count = 1, .call = reserve_and_commit },
+        { .name = "reserve, cancel", .kind = ACT_PUTS, .count = 1, .call = reserve_and_cancel, .keeps_nothing = true },
         { .name = "get", .kind = ACT_TAKES, .count = 1, .call = get },
         { .name = "get four in turn", .kind = ACT_TAKES, .count = 4, .call = get_in_turn, .long_one = true },
-        { .name = "get_many", .kind = ACT_TAKES, .count = 4, .call = get_many, .here = has_many },
-        { .name = "peek, release", .kind = ACT_TAKES, .count = 1, .call = peek_and_release, .here = has_peek },
-        { .name = "peek, unpeek",
-          .kind = ACT_LOOKS,
-          .count = 1,
-          .call = peek_and_unpeek,
-          .here = has_peek,
-          .puts_back = true },
-        { .name = "lease, acknowledge",
-          .kind = ACT_TAKES,
-          .count = 1,
-          .call = lease_and_acknowledge,
-          .here = has_lease },
-        { .name = "lease, give_back",
-          .kind = ACT_LOOKS,
-          .count = 1,
-          .call = lease_and_give_back,
-          .here = has_lease,
-          .puts_back = true },
+        { .name = "get_many", .kind = ACT_TAKES, .count = 4, .call = get_many },
+        { .name = "peek, release", .kind = ACT_TAKES, .count = 1, .call = peek_and_release },
+        { .name = "peek, unpeek", .kind = ACT_LOOKS, .count = 1, .call = peek_and_unpeek, .puts_back = true },
+        { .name = "lease, acknowledge", .kind = ACT_TAKES, .count = 1, .call = lease_and_acknowledge },
+        { .name = "lease, give_back", .kind = ACT_LOOKS, .count = 1, .call = lease_and_give_back, .puts_back = true },
         { .name = "two leases",
           .kind = ACT_LOOKS,
           .count = 2,
-          .call = lease_two_and_end_both,
-          .here = has_lease,
+          .call = lease_two_and_give_back,
           .puts_back = true,
           .long_one = true },
         { .name = "lease, free",
           .kind = ACT_LOOKS,
           .count = 1,
           .call = lease_and_free,
-          .here = has_lease,
           .puts_back = true,
           .long_one = true },
-        { .name = "get, task_done",
-          .kind = ACT_TAKES,
-          .count = 1,
-          .joinable = true,
-          .call = get_and_task_done,
-          .here = has_join },
-        { .name = "get, not done",
-          .kind = ACT_LOOKS,
-          .count = 1,
-          .joinable = true,
-          .call = get_and_leave_undone,
-          .here = has_join },
+        { .name = "get, task_done", .kind = ACT_TAKES, .count = 1, .joinable = true, .call = get_and_task_done },
+        { .name = "get, not done", .kind = ACT_LOOKS, .count = 1, .joinable = true, .call = get_and_leave_undone },
         { .name = "close", .kind = ACT_CLOSES, .call = close_it },
         { .name = "put, free", .kind = ACT_PUTS, .count = 1, .call = put_and_free, .long_one = true },
-        { .name = "attach, put",
-          .kind = ACT_PUTS,
-          .count = 1,
-          .call = attach_and_put,
-          .here = has_attach,
-          .long_one = true },
+        { .name = "attach, put", .kind = ACT_PUTS, .count = 1, .call = attach_and_put, .long_one = true },
 };
 const int acts_count = (int)array_length(acts);

@@ -484,13 +484,11 @@ static void close_and_drain(struct scene *scene)
                 scene_complain(books, "%zd messages in a queue that is drained", left);
         if (put_one(scene, WARM, 0) != -EPIPE)
                 scene_complain(books, "a closed queue takes a message");
-        if (brood_queue_join != NULL) {
-                int64_t start = support_now_ms();
-                r = brood_queue_join(scene->queue, 2 * SCENE_WAIT_MS);
-                note_wait(books, start);
-                if (r < 0)
-                        scene_complain(books, "join: %s", brood_strerror(r));
-        }
+        int64_t start = support_now_ms();
+        r = brood_queue_join(scene->queue, 2 * SCENE_WAIT_MS);
+        note_wait(books, start);
+        if (r < 0)
+                scene_complain(books, "join: %s", brood_strerror(r));
 }
 
 /* Both are children of this process, and every call of theirs has a time limit; the watcher has one for all. */

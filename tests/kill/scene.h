@@ -18,23 +18,6 @@
 
 #include <brood/queue.h>
 
-/* Some of these may not be in the library yet; what needs them is left out then. */
-#pragma weak brood_queue_put_many
-#pragma weak brood_queue_get_many
-#pragma weak brood_queue_reserve
-#pragma weak brood_queue_commit
-#pragma weak brood_queue_cancel
-#pragma weak brood_queue_peek
-#pragma weak brood_queue_release
-#pragma weak brood_queue_unpeek
-#pragma weak brood_queue_lease
-#pragma weak brood_queue_acknowledge
-#pragma weak brood_queue_give_back
-#pragma weak brood_queue_task_done
-#pragma weak brood_queue_join
-#pragma weak brood_queue_attach
-#pragma weak brood_queue_descriptors
-
 enum {
         SCENE_SEATS = 2,
         SCENE_BATCH = 4,     /* messages in one victim's hands */
@@ -69,7 +52,6 @@ struct act {
         bool puts_back;     /* what was looked at is the oldest message again */
         bool keeps_nothing; /* after its success no message is there */
         bool long_one;      /* takes a path of which only some states are worth the time */
-        bool (*here)(void); /* whether the library has it; NULL: yes */
         void (*call)(struct scene *scene, struct seat *seat);
 };
 

@@ -20,20 +20,6 @@
 #include <brood/queue.h>
 #include <sched.h>
 
-/* Some of these may not be in the library yet; what needs them is left out then. */
-#pragma weak brood_queue_put_many
-#pragma weak brood_queue_reserve
-#pragma weak brood_queue_commit
-#pragma weak brood_queue_cancel
-#pragma weak brood_queue_peek
-#pragma weak brood_queue_release
-#pragma weak brood_queue_unpeek
-#pragma weak brood_queue_lease
-#pragma weak brood_queue_acknowledge
-#pragma weak brood_queue_give_back
-#pragma weak brood_queue_join
-#pragma weak brood_queue_stats_sized
-
 enum {
         PRODUCERS = 4,
         CONSUMERS = 4,
@@ -177,10 +163,10 @@ static int produce(void *arg)
                         return 0;
                 switch (check_random(&user->chance, 8)) {
                 case 0:
-                        r = brood_queue_put_many ? put_batch(user) : put_one(user);
+                        r = put_batch(user);
                         break;
                 case 1:
-                        r = brood_queue_reserve ? put_in_place(user) : put_one(user);
+                        r = put_in_place(user);
                         break;
                 default:
                         r = put_one(user);
@@ -295,7 +281,7 @@ static int consume(void *arg)
                 int r;
                 if (user->leases)
                         r = lease_some(user);
-                else if (brood_queue_peek && check_random(&user->chance, 4) == 0)
+                else if (check_random(&user->chance, 4) == 0)
                         r = peek_at_one(user);
                 else
                         r = get_one(user);
@@ -426,13 +412,10 @@ static void rage(size_t maxsize, int leasing, int ms)
         char byte;
         assert_int_equal(brood_queue_get(queue, &byte, 1, CHECK_HANG_MS), -EPIPE);
         assert_int_equal(brood_queue_qsize(queue), 0);
-        if (brood_queue_join)
-                assert_int_equal(brood_queue_join(queue, CHECK_HANG_MS), 0);
-        if (brood_queue_stats_sized) {
-                brood_queue_statistics statistics;
-                assert_int_equal(brood_queue_stats(queue, &statistics), 0);
-                assert_int_equal(statistics.leased, 0);
-        }
+        assert_int_equal(brood_queue_join(queue, CHECK_HANG_MS), 0);
+        brood_queue_statistics statistics;
+        assert_int_equal(brood_queue_stats(queue, &statistics), 0);
+        assert_int_equal(statistics.leased, 0);
         audit(&storm, books, maxsize);
         brood_queue_free(queue);
         munmap(books, sizeof *books);
@@ -446,7 +429,7 @@ static void test_storm(void **state)
         int storms = support_rounds(10) * 1000 / EACH_MS;
         for (int i = 0; i < storms; i++) {
                 int leasing = i % 2 ? CONSUMERS : CONSUMERS / 2;
-                rage(maxsizes[(size_t)i % array_length(maxsizes)], brood_queue_lease ? leasing : 0, EACH_MS);
+                rage(maxsizes[(size_t)i % array_length(maxsizes)], leasing, EACH_MS);
         }
 }
 
