@@ -116,6 +116,7 @@ void scene_open(struct scene *scene, const struct stage *stage, bool joinable, s
                 }
         }
         memset((void *)books->delivered, 0, sizeof books->delivered);
+        atomic_store(&books->checks_got, 0);
         atomic_store(&books->received, 0);
         atomic_store(&books->first_id, -1);
         atomic_store(&books->inversions, 0);
@@ -208,8 +209,29 @@ void scene_act(struct scene *scene)
                 take(scene);
 }
 
+/* Somebody else who waits for a message; he sleeps when the victim does already, so that it is the victim that is woken. */
+static int be_a_sleeper(void *arg)
+{
+        struct scene *scene = arg;
+        struct message message;
+        ssize_t n = brood_queue_get(scene->queue, &message, sizeof message, 8 * SCENE_WAIT_MS);
+        if (n >= 0) {
+                receive(scene, &message, n);
+                atomic_fetch_add(&scene->books->received, 1);
+                atomic_fetch_add(&scene->books->checks_got, message.id >= FIRST_CHECK);
+        } else if (n != -EPIPE) {
+                scene_complain(scene->books, "a get beside the victim: %s", brood_strerror((int)n));
+        }
+        return 0;
+}
+
 void scene_wake(struct scene *scene)
 {
+        if (scene->stage->beside && scene->sleeper == 0) {
+                scene->sleeper = check_start(be_a_sleeper, scene);
+                if (!check_asleep(scene->sleeper))
+                        scene_complain(scene->books, "nobody sleeps beside the victim");
+        }
         if (scene->stage->given == 0)
                 give(scene);
         else
@@ -311,9 +333,9 @@ static int be_fresh_getter(void *arg)
         struct scene *scene = getter->scene;
         struct books *books = scene->books;
         uint32_t last[2 + SCENE_SEATS] = { 0 }; /* from each who puts */
-        int checks = 0;
         for (;;) {
                 struct message message;
+                int checks = atomic_load(&books->checks_got);
                 bool done = checks == SCENE_CHECKS && atomic_load(&books->received) >= getter->owed;
                 int64_t start = support_now_ms();
                 ssize_t n = brood_queue_get(scene->queue, &message, sizeof message, done ? 0 : 2 * SCENE_WAIT_MS);
@@ -333,7 +355,7 @@ static int be_fresh_getter(void *arg)
                         of = 1;
                 else if (message.id >= FIRST_OF_SEATS)
                         of = 2 + (message.id - FIRST_OF_SEATS) / IDS_OF_SEAT % SCENE_SEATS;
-                checks += of == 1;
+                atomic_fetch_add(&books->checks_got, of == 1);
                 if (message.id < last[of])
                         atomic_fetch_add(&books->inversions, 1);
                 else
@@ -502,10 +524,26 @@ static void reap(struct books *books, pid_t pid)
                 scene_complain(books, "a fresh process ended with %d", check_code(status));
 }
 
+/* If the victim was killed before the message came out to it, it was woken for nothing, and the other must have the message soon.
+ * Else the other is waiting for a message of its own. */
+static void await_sleeper(struct scene *scene)
+{
+        const struct seat *seat = &scene->books->seats[0];
+        if (scene->sleeper == 0)
+                return;
+        if (has_ended(seat) || is_in_hand(scene->stage, &seat->hands[0]))
+                give(scene);
+        int64_t start = support_now_ms();
+        if (!support_process_gone(scene->sleeper, 2 * SCENE_WAIT_MS))
+                scene_complain(scene->books, "somebody sleeps beside a message");
+        note_wait(scene->books, start);
+}
+
 bool scene_settle(struct scene *scene, struct outcome *outcome)
 {
         struct books *books = scene->books;
         let_go(scene);
+        await_sleeper(scene);
         struct getter getter = { .scene = scene, .owed = (int)(scene->given - scene->got) + SCENE_CHECKS };
         for (int s = 0; s < SCENE_SEATS; s++)
                 getter.owed += put_at_least(&books->seats[s]) - taken_at_most(&books->seats[s]);
@@ -514,6 +552,8 @@ bool scene_settle(struct scene *scene, struct outcome *outcome)
         reap(books, putter);
         reap(books, other);
         close_and_drain(scene);
+        if (scene->sleeper)
+                reap(books, scene->sleeper);
         outcome->present = outcome->gone = outcome->closed = 0;
         audit(scene, outcome);
         return atomic_load(&books->complaints) == 0;

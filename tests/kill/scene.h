@@ -67,6 +67,7 @@ struct stage {
         bool held;   /* it holds a reservation, or looks at a message, meanwhile */
         bool cold;   /* the victim has never used the queue before */
         bool woken;  /* the victim falls asleep, and is woken by what it waits for */
+        bool beside; /* and another sleeps beside it, which was not woken */
         bool pairs;  /* only for two victims together */
 };
 
@@ -84,8 +85,9 @@ struct seat {
 struct books {
         struct seat seats[SCENE_SEATS];
         _Atomic uint8_t delivered[SCENE_IDS];
-        atomic_int received; /* by the fresh process that gets */
-        atomic_int first_id; /* what it got first; -1 */
+        atomic_int checks_got; /* of what a fresh process has put */
+        atomic_int received;   /* by the fresh process that gets */
+        atomic_int first_id;   /* what it got first; -1 */
         atomic_int inversions;
         atomic_int checks_put, checks_refused;
         atomic_int longest_ms;
@@ -102,6 +104,7 @@ struct scene {
         uint32_t given;  /* messages that the test process has put: 0 ... given-1 */
         uint32_t got;    /* and got again */
         bool holds_place, holds_message;
+        pid_t sleeper; /* who sleeps beside the victim; 0: nobody */
         brood_reservation place;
         brood_view view;
 };

@@ -30,6 +30,12 @@ static const struct stage stages[] = {
         { .name = "empty", .maxsize = 3, .size = 28 },
         { .name = "empty, waiting", .maxsize = 3, .size = 28, .timeout_ms = 3 },
         { .name = "empty, woken", .maxsize = 3, .size = 28, .timeout_ms = 1000, .woken = true },
+        { .name = "empty, woken beside a sleeper",
+          .maxsize = 3,
+          .size = 28,
+          .timeout_ms = 1000,
+          .woken = true,
+          .beside = true },
         { .name = "two in it", .maxsize = 8, .size = 28, .given = 2 },
         { .name = "full", .maxsize = 3, .size = 28, .given = 3 },
         { .name = "full, waiting", .maxsize = 3, .size = 28, .given = 3, .timeout_ms = 3 },
@@ -65,6 +71,8 @@ static bool is_worth_it(const struct act *act, const struct stage *stage)
         bool puts = act->kind == ACT_PUTS, takes = act->kind == ACT_TAKES || act->kind == ACT_LOOKS;
         bool across = stage->maxsize == 0 && stage->given > 100 && !stage->acting;
         if (stage->held && act->joinable)
+                return false;
+        if (stage->beside && act->long_one)
                 return false;
         /* A put that is not about to fill the queue is like any other, and a get that does not find it empty. */
         if (stage->woken || stage->timeout_ms > 0)
