@@ -436,7 +436,7 @@ static void audit_seat(struct scene *scene, const struct seat *seat)
                 }
         }
         if (seat->act->puts_back && result > 0 && !scene->stage->acting && !scene->stage->pairs &&
-            !scene->stage->held && atomic_load(&books->first_id) != (int)seat->hands[0].id)
+            !scene->stage->held && !scene->stage->beside && atomic_load(&books->first_id) != (int)seat->hands[0].id)
                 scene_complain(books, "message %u was put back, and %d comes first", seat->hands[0].id,
                                atomic_load(&books->first_id));
 }

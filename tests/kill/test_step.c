@@ -8,7 +8,7 @@
  * second, and the kills of one call must agree: a message that is there after k instructions is there after k + 1.
  *
  * Every instruction of short calls is tried; of long ones, each n-th, with a random offset, so that repeated runs see others.
- * --rounds N (or BROOD_TEST_ROUNDS) sets how many kills a call may have before that; a million means all.
+ * --rounds N (or BROOD_TEST_ROUNDS) sets how many kills a call may have before that; from 100,000 on there is no limit.
  *
  * In the stages that are "shared", the test process itself puts and gets between the victim's instructions: at every instruction
  * the victim is also a process that has merely stopped, which nobody may take for a dead one.  What happens is drawn from the
@@ -19,10 +19,11 @@
 #include "acts.h"
 
 enum {
-        KILLS = 300, /* in one call, by default */
+        KILLS = 250, /* in one call, by default */
         KILLS_OF_A_LONG_ONE = 100,
-        KILLS_WHILE_WAITING = 60, /* each of them waits */
-        STEPS_MOST = 200000,      /* a call that is longer does not end */
+        KILLS_WHILE_WAITING = 60,    /* each of them waits */
+        KILLS_BESIDE_A_SLEEPER = 20, /* each up to a quarter of a second */
+        STEPS_MOST = 200000,         /* a call that is longer does not end */
         PAIRS = 300,
 };
 
@@ -88,14 +89,21 @@ static bool is_worth_it(const struct act *act, const struct stage *stage)
         return true;
 }
 
+static bool is_thorough(void)
+{
+        return support_rounds(KILLS) >= 100000;
+}
+
 static int kills_for(const struct act *act, const struct stage *stage, long steps)
 {
-        int most = support_rounds(KILLS);
+        int most = support_rounds(KILLS), limit = most;
+        if (stage->beside) /* never all of them: that alone would take an hour */
+                return is_thorough() ? 10 * KILLS_BESIDE_A_SLEEPER : KILLS_BESIDE_A_SLEEPER;
         if (stage->woken || stage->timeout_ms > 0)
-                most = most > KILLS_WHILE_WAITING && most < 100000 ? KILLS_WHILE_WAITING : most;
+                limit = KILLS_WHILE_WAITING;
         else if (act->long_one || stage->size > 2000 || steps > 3000)
-                most = most > KILLS_OF_A_LONG_ONE && most < 100000 ? KILLS_OF_A_LONG_ONE : most;
-        return most;
+                limit = KILLS_OF_A_LONG_ONE;
+        return most > limit && !is_thorough() ? limit : most;
 }
 
 /* After every few instructions the test process does something, and at the same places in each run of a call. */
@@ -169,6 +177,7 @@ static bool kill_after(const struct act *act, const struct stage *stage, uint64_
 static long find_kill_points(long steps)
 {
         enum { ALWAYS = 8, PLACES = 1 << 16 };
+        uint64_t seldom = is_thorough() ? 1 : 8; /* there is no faster way into the middle of a loop than by steps */
         static struct {
                 uintptr_t at;
                 uint32_t times;
@@ -181,7 +190,7 @@ static long find_kill_points(long steps)
                 while (places[i].times && places[i].at != at)
                         i = (i + 1) % PLACES;
                 places[i].at = at;
-                if (places[i].times++ < ALWAYS || support_random(places[i].times) < ALWAYS / 4)
+                if (places[i].times++ < ALWAYS || support_random(places[i].times * seldom) < ALWAYS / 4)
                         all.points[count++] = k;
         }
         return count;
@@ -425,5 +434,5 @@ int main(int argc, char **argv)
                 argv[1] = argv[0];
                 return support_main(argc - 1, argv + 1, "step, broken", faulty, array_length(faulty), 280);
         }
-        return support_main(argc, argv, "step", tests, array_length(tests), 580);
+        return support_main(argc, argv, "step", tests, array_length(tests), 1180);
 }
