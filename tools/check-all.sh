@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# check-all.sh: the long checks, for a quiet machine and an hour: both compilers with both sanitizers, valgrind, a fuzzer,
+# check-all.sh: the long checks, for a quiet machine and an hour: both compilers with the sanitizers, valgrind, a fuzzer,
 # another libc, another architecture, and the tests that kill and those under load, again and again with a new seed each time.
 #
 #   BROOD_REPEAT=N         how often (20)
@@ -34,6 +34,7 @@ tests_of "gcc, release" 1200 build-release --buildtype=release -Dwerror=true -- 
 tests_of "gcc, sanitizers" 1800 build-asan "${sanitize[@]}" -- "${quick[@]}"
 tests_of "clang, sanitizers" 1800 build-asan-clang --native-file tools/native-clang.ini "${sanitize[@]}" -- \
         "${quick[@]}"
+tests_of "thread sanitizer" 900 "${thread_sanitizer[@]}" --repeat 5
 tests_of "valgrind" 1800 build -- --suite unit --timeout-multiplier 10 --num-processes 2 --wrapper "$PWD/tools/valgrind.sh"
 
 # A fuzz target starts from nothing each time; its corpus would age with the layout of the shared memory that it damages.

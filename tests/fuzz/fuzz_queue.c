@@ -765,7 +765,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         (void)argc;
         (void)argv;
         /* What the library and libc set up once and keep is not a leak of an input. */
-        run_script(NULL, 0);
+        run_script((const uint8_t *)"", 0);
         return 0;
 }
 

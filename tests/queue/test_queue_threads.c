@@ -374,7 +374,7 @@ static void test_all_ways_at_once(void **state)
 {
         (void)state;
         static const size_t maxsizes[] = { 1, 3, 64, 0 };
-        for (int round = 0; round < support_rounds(1); round++)
+        for (int round = 0; round < support_rounds(3); round++)
                 for (size_t i = 0; i < array_length(maxsizes); i++)
                         run_crowd(&(struct crowd){ .maxsize = maxsizes[i], .join_first = i % 2 });
 }
@@ -383,7 +383,7 @@ static void test_messages_that_are_put_back(void **state)
 {
         (void)state;
         static const size_t maxsizes[] = { 3, 64, 0 };
-        for (int round = 0; round < support_rounds(1); round++)
+        for (int round = 0; round < support_rounds(3); round++)
                 for (size_t i = 0; i < array_length(maxsizes); i++)
                         run_crowd(
                             &(struct crowd){ .maxsize = maxsizes[i], .returning = true, .join_first = i % 2 == 0 });
@@ -392,7 +392,7 @@ static void test_messages_that_are_put_back(void **state)
 static void test_two_handles(void **state)
 {
         (void)state;
-        for (int round = 0; round < support_rounds(1); round++) {
+        for (int round = 0; round < support_rounds(3); round++) {
                 run_crowd(&(struct crowd){ .maxsize = 7, .two_handles = true });
                 run_crowd(&(struct crowd){ .maxsize = 0, .two_handles = true, .returning = true, .join_first = true });
         }
