@@ -26,6 +26,7 @@ static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_LLONG_LOCK_FREE == 2, "a hidde
 #define store_release(word, value) atomic_store_explicit((word), (value), memory_order_release)
 #define store_seq_cst(word, value) atomic_store_explicit((word), (value), memory_order_seq_cst)
 #define exchange_seq_cst(word, value) atomic_exchange_explicit((word), (value), memory_order_seq_cst)
+#define fetch_add_seq_cst(word, value) atomic_fetch_add_explicit((word), (value), memory_order_seq_cst)
 #define fetch_add_relaxed(word, value) atomic_fetch_add_explicit((word), (value), memory_order_relaxed)
 
 /* Compare-and-swap: true if `word` held `expected` and now holds `desired`. */
@@ -39,6 +40,23 @@ static inline bool cas_u64(atomic_u64 *word, uint64_t expected, uint64_t desired
 {
         return atomic_compare_exchange_strong_explicit(word, &expected, desired, memory_order_seq_cst,
                                                        memory_order_relaxed);
+}
+
+static inline void set_bits_u32(atomic_u32 *word, uint32_t bits)
+{
+        if ((load_relaxed(word) & bits) != bits)
+                atomic_fetch_or_explicit(word, bits, memory_order_seq_cst);
+}
+
+/* Keep the compiler from moving memory accesses across; the other half of a fence that another process executes (os/fence.h). */
+static inline void fence_light(void)
+{
+        atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void fence_full(void)
+{
+        atomic_thread_fence(memory_order_seq_cst);
 }
 
 /* Tell the core that this is a waiting loop. */

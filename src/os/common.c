@@ -50,7 +50,7 @@ const char *brood_strerror(int error)
         case ECHILD:
                 return "not a child of this process";
         case EPERM:
-                return "not permitted in this process";
+                return "not permitted: not this process's, or not safe to use";
         case ESRCH:
                 return "the process has ended";
         case EALREADY:
@@ -62,15 +62,19 @@ const char *brood_strerror(int error)
         case EOWNERDEAD:
                 return "the worker process died";
         case ECANCELED:
-                return "cancelled: the pool was terminated";
+                return "cancelled: the pool was terminated, or the handle freed";
         case ENOEXEC:
                 return "the function is in no module that the workers have";
         case ENOBUFS:
-                return "too many tasks are held: free results, or raise max_tasks";
+                return "too many tasks or leases are held";
         case EUSERS:
                 return "too many processes use this queue";
         case EUCLEAN:
                 return "the shared memory is damaged";
+        case EBADF:
+                return "not an open descriptor";
+        case EPROTONOSUPPORT:
+                return "made by another version of brood";
         case ENOSYS:
                 return "the kernel is too old for this";
         default:

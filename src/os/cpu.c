@@ -129,3 +129,8 @@ int cpu_usable(void)
 
         return usable > 0 ? usable : 1;
 }
+
+void cpu_yield(void)
+{
+        sched_yield();
+}

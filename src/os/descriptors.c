@@ -3,7 +3,10 @@
 #include "os/errno.h"
 
 #include <fcntl.h>
-#include <stdint.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -44,6 +47,42 @@ int eventfd_new(void)
         int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
         return fd < 0 ? -errno : fd;
+}
+
+int eventfd_new_counting(void)
+{
+        KEEP_ERRNO;
+        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+
+        return fd < 0 ? -errno : fd;
+}
+
+int64_t eventfd_id(int fd)
+{
+        char path[48], text[1024];
+
+        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+        ssize_t n = file_read(path, text, sizeof text);
+        if (n < 0)
+                return n == -ENOENT && fcntl(fd, F_GETFD) < 0 ? -EBADF : n;
+        const char *at = strstr(text, "eventfd-id:");
+        return at == NULL ? -EINVAL : strtoll(at + strlen("eventfd-id:"), NULL, 10);
+}
+
+int descriptor_duplicate(int fd)
+{
+        KEEP_ERRNO;
+        int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+        return copy < 0 ? -errno : copy;
+}
+
+bool descriptor_readable(int fd)
+{
+        KEEP_ERRNO;
+        struct pollfd entry = { .fd = fd, .events = POLLIN };
+
+        return poll(&entry, 1, 0) == 1 && entry.revents & POLLIN;
 }
 
 void eventfd_raise(int fd)

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL
@@ -49,10 +50,39 @@ int memfd_commit(int fd, size_t offset, size_t size)
         return 0;
 }
 
+int memfd_release(int fd, size_t offset, size_t size)
+{
+        KEEP_ERRNO;
+        if (size == 0)
+                return 0;
+        while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) < 0)
+                if (errno != EINTR)
+                        return -errno;
+        return 0;
+}
+
+int memfd_check(int fd, size_t *ret_size)
+{
+        KEEP_ERRNO;
+        struct stat status;
+        int seals = fcntl(fd, F_GET_SEALS);
+
+        if (seals < 0)
+                return errno == EBADF ? -EBADF : -EINVAL;
+        if (fstat(fd, &status) < 0)
+                return -errno;
+        if (!S_ISREG(status.st_mode) || status.st_size < 0)
+                return -EINVAL;
+        if (!(seals & F_SEAL_SHRINK))
+                return -EPERM;
+        *ret_size = (size_t)status.st_size;
+        return 0;
+}
+
 int memory_map(int fd, size_t size, void **ret_memory)
 {
         KEEP_ERRNO;
-        int flags = MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0);
+        int flags = MAP_SHARED | MAP_NORESERVE | (fd < 0 ? MAP_ANONYMOUS : 0);
         void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
 
         if (memory == MAP_FAILED)

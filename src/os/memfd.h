@@ -14,6 +14,13 @@ int memfd_new(const char *name, size_t size, size_t commit);
 /* Give memory to a part of a memfd: a shortage is -ENOMEM here, and not a SIGBUS at the first touch. */
 int memfd_commit(int fd, size_t offset, size_t size);
 
+/* Give the memory of a part back to the kernel; it reads as zeros from then on, for everybody.  0 or a negative errno. */
+int memfd_release(int fd, size_t offset, size_t size);
+
+/* Whether a descriptor is a memfd that can never shrink (so that reading it is safe), and its size: 0; -EBADF; -EINVAL (no memfd);
+ * -EPERM (it could shrink). */
+int memfd_check(int fd, size_t *ret_size);
+
 /* Map a memfd shared, or `size` bytes of anonymous shared memory if fd is -1.  0 or a negative errno. */
 int memory_map(int fd, size_t size, void **ret_memory);
 void memory_unmap(void *memory, size_t size);

@@ -30,10 +30,7 @@ struct plan {
 
 static int plan_region(struct plan *plan, const brood_pool_options *options)
 {
-        int r = ring_plan(&plan->ring, options->max_tasks, sizeof(uint64_t));
-
-        if (r < 0)
-                return r;
+        ring_plan_tickets(&plan->ring, options->max_tasks);
         plan->shared = sizeof(struct region_head);
         plan->ring_shared = plan->shared + sizeof(struct pool_shared);
         plan->owners = plan->ring_shared + sizeof(struct ring_shared);
@@ -41,7 +38,7 @@ static int plan_region(struct plan *plan, const brood_pool_options *options)
         plan->commit = plan->workers + (size_t)options->processes * sizeof(struct worker_slot);
         plan->tasks = round_up(plan->commit, 4096);
         plan->ring_slots = round_up(plan->tasks + options->max_tasks * sizeof(struct task), 4096);
-        plan->arena = round_up(plan->ring_slots + plan->ring.slots_bytes, 4096);
+        plan->arena = round_up(plan->ring_slots + plan->ring.block_size, 4096);
         plan->end = plan->arena + round_up(options->memory, 64);
         return 0;
 }
@@ -128,8 +125,7 @@ static int pool_prepare(brood_pool *pool)
         pool->tasks = region_at(&pool->region, plan.tasks);
         pool->tasks_offset = plan.tasks;
         pool->ring_offset = plan.ring_slots;
-        /* The ring has no spill areas, so that their offset is never used. */
-        ring_attach(&pool->ring, &plan.ring, &pool->region, plan.ring_shared, plan.owners, plan.ring_slots, 0);
+        ring_attach(&pool->ring, &plan.ring, &pool->region, plan.ring_shared, plan.owners, plan.ring_slots);
         pool->ring.watched = true;
         arena_init(&pool->arena, &pool->region, plan.arena, plan.end);
 
@@ -463,7 +459,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         pool->puts++;
         r = commit_upto(pool, pool->ring_offset, &pool->ring_committed,
                         (pool->puts < pool->ring.geometry.slots ? pool->puts : pool->ring.geometry.slots) *
-                            pool->ring.geometry.stride);
+                            sizeof(struct ring_slot));
         if (r < 0) {
                 task_recycle(pool, index);
                 return -ENOMEM;

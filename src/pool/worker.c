@@ -16,6 +16,7 @@
  * keeper wakes those who wait for it, in case that we had not.
  */
 #include "os/child.h"
+#include "os/clock.h"
 #include "os/futex.h"
 #include "os/signals.h"
 #include "pool/pool.h"
@@ -72,7 +73,7 @@ static void serve(brood_pool *pool, struct worker_slot *slot, uint32_t number)
 {
         struct ring_claim claim;
 
-        while (ring_claim(&pool->ring, &claim, sizeof(uint64_t), BROOD_FOREVER) == 0) {
+        while (ring_claim(&pool->ring, &claim, sizeof(uint64_t), DEADLINE_NEVER) == 0) {
                 uint64_t ticket;
                 memcpy(&ticket, claim.bytes, sizeof ticket);
                 struct task *task = &pool->tasks[ticket_index(ticket) % pool->options.max_tasks];

@@ -33,6 +33,34 @@ int region_new(struct region *region, const char *name, enum region_kind kind, u
         return 0;
 }
 
+int region_attach(struct region *region, int fd, enum region_kind kind)
+{
+        void *memory;
+        size_t size;
+
+        int r = memfd_check(fd, &size);
+        if (r < 0)
+                return r;
+        if (size < sizeof(struct region_head) || size > SIZE_MAX / 2)
+                return -EUCLEAN;
+        int copy = descriptor_duplicate(fd);
+        if (copy < 0)
+                return copy;
+        r = memory_map(copy, size, &memory);
+        if (r < 0) {
+                descriptor_close(&copy);
+                return r;
+        }
+        *region = (struct region){ .fd = copy, .size = size, .head = memory };
+        if (region->head->magic != REGION_MAGIC || region->head->kind != (uint32_t)kind || region->head->size != size)
+                r = -EUCLEAN;
+        else if (region->head->version != REGION_VERSION)
+                r = -EPROTONOSUPPORT;
+        if (r < 0)
+                region_drop(region);
+        return r;
+}
+
 void region_drop(struct region *region)
 {
         if (region->head != NULL)
@@ -54,4 +82,9 @@ int region_check(const struct region *region, enum region_kind kind, uint64_t la
 int region_commit(const struct region *region, size_t offset, size_t size)
 {
         return memfd_commit(region->fd, offset, size);
+}
+
+void region_release(const struct region *region, size_t offset, size_t size)
+{
+        memfd_release(region->fd, offset, size);
 }

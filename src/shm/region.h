@@ -2,12 +2,12 @@
  *
  * shm/region.h: a piece of anonymous shared memory with a head that says what it is.
  *
- * A region is a sealed memfd, mapped shared.  It begins with struct region_head: magic, the version of the format, the signature
- * of the layout (a hash over the sizes and offsets of the structs in it, so that two builds that would disagree never meet), its
- * kind and its size.  Nothing in a region is a pointer; what another process may have written is checked before it is believed.
+ * A region is a sealed memfd, mapped shared.  It begins with struct region_head: magic, the version of the format, the
+ * signature of the layout (a hash over the sizes and offsets of the structs in it, so that two builds that would disagree
+ * never meet), its kind and its size.  Nothing in a region is a pointer; what another process may have written is checked
+ * before it is believed.
  *
- *   region_head member   written by            read by         frozen
- *   all                  region_new, once      region_check    before anybody else can see it
+ * region_head member written by read by frozen all region_new, once region_check before anybody else can see it
  */
 #ifndef BROOD_SHM_REGION_H
 #define BROOD_SHM_REGION_H
@@ -46,10 +46,15 @@ struct region {
                 -1, 0, NULL                                                                                            \
         }
 
-/* Make a region of `size` bytes (rounded up to pages) whose first `commit` bytes have memory behind them.  0; -ENOMEM, -EMFILE,
- * -ENFILE, -E2BIG. */
+/* Make a region of `size` bytes (rounded up to pages) whose first `commit` bytes have memory behind them. 0; -ENOMEM,
+ * -EMFILE, -ENFILE, -E2BIG. */
 int region_new(struct region *region, const char *name, enum region_kind kind, uint64_t layout, size_t size,
                size_t commit);
+
+/* A view of a region that another process has made; duplicates `fd`.  0; the errors of memfd_check(); -EUCLEAN (no region of
+ * that kind);
+ * -EPROTONOSUPPORT (of another version); -ENOMEM; -EMFILE. */
+int region_attach(struct region *region, int fd, enum region_kind kind);
 
 /* End this process's view. */
 void region_drop(struct region *region);
@@ -59,6 +64,9 @@ int region_check(const struct region *region, enum region_kind kind, uint64_t la
 
 /* Put memory behind `size` bytes at `offset`: 0, or -ENOMEM instead of a SIGBUS later. */
 int region_commit(const struct region *region, size_t offset, size_t size);
+
+/* Give the memory behind `size` bytes at `offset` back to the kernel: whole pages; a failure only leaves it where it is. */
+void region_release(const struct region *region, size_t offset, size_t size);
 
 static inline void *region_at(const struct region *region, size_t offset)
 {

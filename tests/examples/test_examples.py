@@ -186,6 +186,41 @@ def test_separate_queues(program):
     )
 
 
+def test_work_queue(program):
+    lines, _ = quiet([program])
+    text = "\n".join(lines)
+    jobs, poison = set(range(1, 21)), {6, 13}
+    done = [int(m) for m in re.findall(r"^Job (\d+) is done, delivery \d+$", text, re.M)]
+    fatal = [(int(j), int(d)) for j, d in re.findall(r"^Job (\d+) kills its worker, delivery (\d+)$", text, re.M)]
+    check("every job but the poison is done, each once", sorted(done) == sorted(jobs - poison), text)
+    expected = [(job, 1) for job in (5, 10, 15, 20)] + [(job, d) for job in poison for d in (1, 2, 3)]
+    check("the hard jobs kill one worker each, the poison three", sorted(fatal) == sorted(expected), text)
+    for job in (5, 10, 15, 20):
+        check(f"hard job {job} is done at its second delivery", f"Job {job} is done, delivery 2" in lines, text)
+    check("the parent saw each death", lines[-4] == f"{len(fatal)} workers were killed", text)
+    check("all that was put is gone", lines[-3] == "put: 20, gone: 20, leased: 0", text)
+    match = re.fullmatch(r"deliveries: (\d+), redeliveries: (\d+), dead letters: (\d+)", lines[-2])
+    check("the deliveries are told", match and int(match[1]) == len(done) + len(fatal), text)
+    # Whether a message that comes back as a dead letter is a redelivery too is not for this test to say.
+    check("so are those that came back", len(fatal) - len(poison) <= int(match[2]) <= len(fatal), text)
+    check("the poison ends as dead letters", int(match[3]) == len(poison), text)
+    check("the other counters are told", re.fullmatch(r"waits: \d+, repairs: \d+, high water: \d+", lines[-1]), text)
+
+
+def test_poll_queue(program):
+    lines, _ = quiet([program])
+    text = "\n".join(lines)
+    readings = [line for line in lines if line.startswith("Queue: ")]
+    expected = [f"Queue: {20 + 0.25 * i:.2f} degrees" for i in range(1, 11)]
+    check("all readings arrive, in their order", readings == expected, text)
+    letters = re.findall(r"^Pipe: letter (.)$", text, re.M)
+    check("so do all letters", "".join(letters) == "brood", text)
+    for what, end in (("Queue: ", "The queue is closed"), ("Pipe: ", "The pipe is at its end")):
+        last = max(i for i, line in enumerate(lines) if line.startswith(what))
+        check(f"{end}, after all that came from it", lines.count(end) == 1 and lines.index(end) > last, text)
+    check("nothing else is printed", len(lines) == 10 + 5 + 2, text)
+
+
 # ---- wordcount ----
 
 # grep adds the newline that a file may lack at its end, so that the last word of a file and the first of the next stay two.

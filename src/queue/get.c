@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * queue/get.c: the getting side of the ring; see ring.h and doc/design/queue.md.
+ */
+#include "os/clock.h"
+#include "queue/bell.h"
+#include "queue/inside.h"
+
+#include <errno.h>
+
+enum {
+        MANY_BLOCKS = 1024, /* so much must have been freed before it is given back while the queue is in use... */
+        LOOK_FOR_DEAD =
+            16, /* how many samples, or vain looks of a process that may not wait, between two for dead leases */
+};
+static const size_t MANY_BYTES = (size_t)64 << 20;
+
+/* A message is gone, and its place is free. */
+static inline void free_slot(struct ring_slot *slot, struct position at)
+{
+        store_release(&slot->state,
+                      state_make(at.lap + 1, EMPTY, OWNER_NONE)); /* R2: pairs with A2 in look_for_place */
+}
+
+/* Every so many messages: look after what nobody looks after while all is well. */
+static void __attribute__((noinline)) after_some_takes(struct ring *ring, struct position at)
+{
+        if (ring->leases.shared != NULL && load_relaxed(&ring->leases.shared->high) > 0 &&
+            fetch_add_relaxed(&ring->leases.calls, 1) % LOOK_FOR_DEAD == 0)
+                leases_recover(&ring->leases, OWNER_NONE);
+        if (ring->geometry.bounded || at.index != 0)
+                return;
+        blocks_retire(&ring->blocks);
+        set_bits_u32(&ring->shared->litter, 1);
+        if (load_relaxed(&ring->blocks.retired) >= MANY_BLOCKS && ring_count(ring, BLOCK_SLOTS) < BLOCK_SLOTS)
+                ring_trim(ring);
+}
+
+static inline void after_take(struct ring *ring, uint64_t start, struct position at)
+{
+        hint_advance(&ring->shared->head, start, position_next(ring, at));
+        if (__builtin_expect(at.index % SAMPLE == 0, 0))
+                after_some_takes(ring, at);
+}
+
+void ring_freed(struct ring *ring, struct body body)
+{
+        if (body.class != 0 && spill_valid(&ring->spill, body)) {
+                spill_freed(&ring->spill, body);
+                set_bits_u32(&ring->shared->litter, 1);
+                if (load_relaxed(&ring->spill.released) >= MANY_BYTES && ring_count(ring, 1) == 0)
+                        ring_trim(ring);
+        }
+        announce(ring, false);
+}
+
+/* The usual case: the slot at the hint is full, with a message in its cell that fits.  Its size, or -EAGAIN: nothing is
+ * done. */
+static inline ssize_t get_fast(struct ring *ring, uint32_t owner, void *buf, size_t room)
+{
+        uint64_t start = load_relaxed(&ring->shared->head);
+        struct position at = position_of(start);
+        struct ring_slot *slot;
+        int why;
+
+        if (at.index >= ring->geometry.slots ||
+            (ring->leases.shared != NULL && load_relaxed(&ring->leases.shared->returned)))
+                return -EAGAIN;
+        slot = slot_find(ring, at, &why);
+        if (slot == NULL)
+                return -EAGAIN;
+        uint64_t full = state_make(at.lap, FULL, OWNER_NONE);
+        if (load_acquire(&slot->state) != full) /* A1: pairs with R1 in put_fast */
+                return -EAGAIN;
+        struct body body = slot_body(ring, slot);
+        if (body.class != 0 || body.size > room || body.size > ring->geometry.inline_room)
+                return -EAGAIN;
+        if (!cas_u64(&slot->state, full, state_make(at.lap, READING, owner)))
+                return -EAGAIN;
+        after_take(ring, start, at);
+        copy_short(buf, slot_bytes(ring, slot, at, body), body.size);
+        free_slot(slot, at);
+        return (ssize_t)body.size;
+}
+
+static enum look look_for_returned(struct ring *ring, size_t room, uint32_t owner, struct sight *sight)
+{
+        switch (leases_take(&ring->leases, owner, room, &sight->lease)) {
+        case 0:
+                sight->leased = true;
+                return LOOK_DONE;
+        case -EMSGSIZE:
+                return LOOK_TOO_LARGE;
+        case -EUCLEAN:
+                return LOOK_DAMAGED;
+        default:
+                return LOOK_NOTHING;
+        }
+}
+
+static enum look look_for_message(struct ring *ring, size_t room, uint32_t owner, struct sight *sight)
+{
+        struct ring_shared *shared = ring->shared;
+        uint64_t start = load_relaxed(&shared->head);
+        struct position at = position_of(start);
+        int why;
+
+        sight->slot = NULL;
+        sight->leased = false;
+        if (at.index >= ring->geometry.slots)
+                return LOOK_DAMAGED;
+        if (ring->leases.shared != NULL && load_acquire(&ring->leases.shared->returned)) {
+                enum look seen = look_for_returned(ring, room, owner, sight);
+                if (seen != LOOK_NOTHING)
+                        return seen;
+        }
+        for (uint64_t steps = 0; steps <= walk_limit(ring); steps++) {
+                struct ring_slot *slot = slot_find(ring, at, &why);
+
+                sight->at = at;
+                sight->slot = slot;
+                if (slot == NULL) {
+                        if (why == BLOCK_PAST && skip_past(ring, &at))
+                                continue;
+                        hint_advance(&shared->head, start, at);
+                        return why == BLOCK_FUTURE ? LOOK_NOTHING : why == BLOCK_PAST ? LOOK_BUSY : LOOK_DAMAGED;
+                }
+                uint64_t state = load_acquire(&slot->state); /* A1 */
+                int64_t ahead = laps_ahead(state_lap(state), at.lap);
+
+                sight->state = state;
+                if (ahead < 0 && !ring->geometry.bounded && skip_past(ring, &at))
+                        continue;
+                if (ahead < 0 || (ahead == 0 && state_kind(state) == WRITING)) {
+                        hint_advance(&shared->head, start, at);
+                        return LOOK_BUSY;
+                }
+                if (ahead == 0 && (state_kind(state) == EMPTY || state_kind(state) == CLOSED)) {
+                        hint_advance(&shared->head, start, at);
+                        return LOOK_NOTHING;
+                }
+                if (ahead == 0 && state_kind(state) == FULL) {
+                        uint64_t word = load_relaxed(&slot->body);
+                        struct body body = slot_body(ring, slot);
+                        if (body.size > room || !ring_body_valid(ring, body)) {
+                                if (load_seq_cst(&slot->state) != state)
+                                        continue; /* another has taken it */
+                                return ring_body_valid(ring, body) ? LOOK_TOO_LARGE : LOOK_DAMAGED;
+                        }
+                        uint64_t mine = state_make(at.lap, READING, owner);
+                        if (!cas_u64(&slot->state, state, mine))
+                                continue;
+                        after_take(ring, start, at);
+                        sight->state = mine;
+                        sight->body = word;
+                        return LOOK_DONE;
+                }
+                at = position_after(ring, at, state); /* being read by another, or done with */
+        }
+        hint_advance(&shared->head, start, at);
+        return LOOK_BUSY;
+}
+
+/* Are there messages behind the head, which getters passed while one that has since died was reading them?  Walk from the
+ * last settled position; every position is walked once, as long as nobody dies.  LOOK_DONE: yes, the head is back there.
+ * What this process itself is reading is no reason to wait: it cannot die and leave us here. */
+static enum look find_strays(struct ring *ring)
+{
+        struct ring_shared *shared = ring->shared;
+        uint64_t start = load_relaxed(&shared->settled);
+        enum look seen = LOOK_NOTHING;
+        bool settled = true;
+        struct walk walk;
+
+        if (!walk_begin(ring, &walk))
+                return LOOK_DAMAGED;
+        while (walk_on(ring, &walk)) {
+                if (settled) {
+                        hint_advance(&shared->settled, start, walk.at);
+                        start = position_word(walk.at);
+                }
+                enum kind kind = state_kind(walk.state);
+                if (kind == FULL) {
+                        store_relaxed(&shared->head, position_word(walk.at));
+                        return LOOK_DONE;
+                }
+                if (kind != READING)
+                        return seen; /* a putter's claim: what is behind it is not for us yet */
+                if (repair_if_dead(ring, walk.at, walk.slot, walk.state))
+                        return LOOK_DONE;
+                settled = false;
+                if (state_owner(walk.state) != ring->owner)
+                        seen = LOOK_BUSY;
+                walk_next(ring, &walk);
+        }
+        if (settled)
+                hint_advance(&shared->settled, start, walk.at);
+        return seen;
+}
+
+/* Are there leases of the dead, or some that came back and whose hint was lost with the one who gave them back? */
+static enum look find_returned(struct ring *ring, bool patient)
+{
+        if (ring->leases.shared == NULL || load_relaxed(&ring->leases.shared->high) == 0)
+                return LOOK_NOTHING;
+        if (patient || fetch_add_relaxed(&ring->leases.calls, 1) % LOOK_FOR_DEAD == 0)
+                leases_recover(&ring->leases, OWNER_NONE);
+        if (leases_count(&ring->leases, OWNER_NONE).ready == 0)
+                return LOOK_NOTHING;
+        store_seq_cst(&ring->leases.shared->returned, 1);
+        return LOOK_DONE;
+}
+
+/* The ring is closed, and nothing is to be had now.  Is that the end?  Not while others hold leases, which may come back; but
+ * who holds leases himself does not wait for others, who may be waiting for his. */
+static bool may_come_back(struct ring *ring)
+{
+        if (ring->leases.shared == NULL)
+                return false;
+        struct leases_count count = leases_count(&ring->leases, ring->owner);
+        return count.ready > 0 || (count.others > 0 && count.own == 0);
+}
+
+/* In a getter's way is an empty slot, the seal of a closed ring, a putter's claim; or, if the head has gone too far,
+ * anything. */
+static enum look settle_message(struct ring *ring, const struct sight *sight)
+{
+        bool in_lap = sight->slot != NULL && state_lap(sight->state) == sight->at.lap;
+        enum kind kind = sight->slot == NULL ? EMPTY : state_kind(sight->state);
+        bool closed = load_seq_cst(&ring->shared->control) & CONTROL_CLOSED;
+
+        if (in_lap && kind == WRITING && repair_if_dead(ring, sight->at, sight->slot, sight->state))
+                return LOOK_DONE;
+        enum look seen = find_strays(ring);
+        if (seen == LOOK_DONE || seen == LOOK_DAMAGED)
+                return seen;
+        if (find_returned(ring, sight->patient) == LOOK_DONE)
+                return LOOK_DONE;
+        if (seen != LOOK_NOTHING)
+                return seen;
+        if (sight->slot == NULL) /* the end of the last block: the seal needs a place */
+                return closed && blocks_map(&ring->blocks, sight->at.lap) == 0 ? LOOK_DONE : LOOK_NOTHING;
+        if (!in_lap || kind == WRITING)
+                return LOOK_BUSY;
+        if (!closed)
+                return LOOK_NOTHING;
+        if (may_come_back(ring))
+                return LOOK_BUSY;
+        if (kind == CLOSED)
+                return LOOK_CLOSED;
+        /* Closed, and nothing is left or may come back: seal the place at which the next message would be put.  Whoever is
+         * about to put one has either claimed the place, and the seal fails, or finds it sealed. */
+        if (kind == EMPTY) {
+                uint64_t seal = state_make(sight->at.lap, CLOSED, OWNER_NONE);
+                return cas_u64(&sight->slot->state, sight->state, seal) ? LOOK_CLOSED : LOOK_DONE;
+        }
+        return LOOK_NOTHING;
+}
+
+static bool more_messages(struct ring *ring, const struct sight *sight)
+{
+        struct position at = sight->at;
+        int why;
+
+        if (sight->leased)
+                return true;
+        for (uint32_t i = 0; i < ring->geometry.slots; i++) {
+                at = position_next(ring, at);
+                struct ring_slot *slot = slot_find(ring, at, &why);
+                if (slot == NULL)
+                        return false;
+                uint64_t state = load_seq_cst(&slot->state);
+                int64_t ahead = laps_ahead(state_lap(state), at.lap);
+                if (ahead < 0 || (ahead == 0 && state_kind(state) != READING))
+                        return ahead == 0 && state_kind(state) == FULL;
+        }
+        return false;
+}
+
+static const struct side get_side = {
+        .look = look_for_message,
+        .settle = settle_message,
+        .more = more_messages,
+        .word = offsetof(struct ring_shared, getters),
+        .trims = true,
+};
+
+int ring_claim(struct ring *ring, struct ring_claim *claim, size_t room, int64_t deadline)
+{
+        struct sight sight = { .slot = NULL };
+        uint32_t owner;
+        int r = ring_own(ring, &owner);
+
+        if (r < 0)
+                return r;
+        enum look seen = look_for_message(ring, room, owner, &sight);
+        r = look_is_final(seen) ? look_error(seen, &sight) : ring_wait(ring, &get_side, room, owner, &sight, deadline);
+        if (r < 0) {
+                if ((r == -EAGAIN || r == -ETIMEDOUT) && load_relaxed(&ring->shared->control) & CONTROL_POLLED)
+                        bell_rest(ring);
+                return r;
+        }
+        if (sight.leased) {
+                *claim =
+                    (struct ring_claim){ .lease = sight.lease, .bytes = sight.lease.bytes, .size = sight.lease.size };
+                return 0;
+        }
+        struct body body =
+            ring->geometry.cell_stride == 0 ? (struct body){ .size = sizeof(uint64_t) } : body_of(sight.body);
+        *claim = (struct ring_claim){
+                .slot = sight.slot,
+                .at = sight.at,
+                .bytes = slot_bytes(ring, sight.slot, sight.at, body),
+                .size = body.size,
+                .body = body_word(body),
+        };
+        return 0;
+}
+
+void ring_release(struct ring *ring, const struct ring_claim *claim)
+{
+        if (claim->slot == NULL) {
+                leases_acknowledge(&ring->leases, ring->owner, claim->lease.entry, claim->lease.generation);
+                return;
+        }
+        free_slot(claim->slot, claim->at);
+        ring_freed(ring, body_of(claim->body));
+}
+
+void ring_unclaim(struct ring *ring, const struct ring_claim *claim)
+{
+        if (claim->slot == NULL) {
+                leases_give_back(&ring->leases, ring->owner, claim->lease.entry, claim->lease.generation);
+                return;
+        }
+        store_seq_cst(&claim->slot->state, state_make(claim->at.lap, FULL, OWNER_NONE));
+        message_came_back(ring, claim->at);
+}
+
+static ssize_t get_slow(struct ring *ring, void *buf, size_t room, int64_t deadline)
+{
+        struct ring_claim claim;
+        int r = ring_claim(ring, &claim, room, deadline);
+
+        if (r < 0)
+                return r;
+        if (claim.size > 0)
+                memcpy(buf, claim.bytes, claim.size);
+        ring_release(ring, &claim);
+        return (ssize_t)claim.size;
+}
+
+ssize_t ring_get(struct ring *ring, void *buf, size_t room, int timeout_ms)
+{
+        uint32_t owner;
+        int r = ring_own(ring, &owner);
+
+        if (r < 0)
+                return r;
+        ssize_t n = get_fast(ring, owner, buf, room);
+        if (__builtin_expect(n < 0, 0))
+                return get_slow(ring, buf, room, deadline_after_ms(timeout_ms));
+        announce(ring, false);
+        return n;
+}
+
+ssize_t ring_get_many(struct ring *ring, struct iovec *messages, size_t count, int timeout_ms)
+{
+        int64_t deadline = 0;
+        uint32_t owner;
+        size_t i = 0;
+        ssize_t n = ring_own(ring, &owner);
+
+        if (n < 0)
+                return n;
+        while (i < count) {
+                size_t before = i;
+
+                while (i < count && (n = get_fast(ring, owner, messages[i].iov_base, messages[i].iov_len)) >= 0)
+                        messages[i++].iov_len = (size_t)n;
+                if (i > before)
+                        announce(ring, false);
+                if (i == count)
+                        break;
+                deadline = i > 0 ? DEADLINE_NOW : deadline_after_ms(timeout_ms);
+                n = get_slow(ring, messages[i].iov_base, messages[i].iov_len, deadline);
+                if (n < 0)
+                        break;
+                messages[i++].iov_len = (size_t)n;
+        }
+        return i > 0 ? (ssize_t)i : n;
+}
+
+int ring_find_claim(struct ring *ring, struct position at, enum kind kind, struct ring_slot **ret_slot)
+{
+        int why;
+
+        if (at.index >= ring->geometry.slots)
+                return -EINVAL;
+        struct ring_slot *slot = slot_find(ring, at, &why);
+        if (slot == NULL)
+                return -EINVAL;
+        uint64_t state = load_acquire(&slot->state);
+        if (state_lap(state) != at.lap || state_kind(state) != kind)
+                return -EINVAL;
+        if (state_owner(state) != ring_owner_now(ring))
+                return -EPERM;
+        *ret_slot = slot;
+        return 0;
+}

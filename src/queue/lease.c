@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * queue/lease.c: the public functions of leases and tasks, over queue/leases.h.
+ */
+#include "os/clock.h"
+#include "queue/queue.h"
+
+#include <errno.h>
+
+int queue_lease(brood_queue *queue, struct lease_claim *ret_claim, size_t room, int timeout_ms)
+{
+        struct ring *ring = &queue->ring;
+        struct ring_claim claim;
+        uint32_t owner, entry;
+        int r = ring_register(ring, &owner);
+
+        if (r < 0)
+                return r;
+        /* First a place to put it, so that no message is taken that cannot be kept. */
+        r = leases_reserve(&ring->leases, owner, &entry);
+        if (r < 0)
+                return r;
+        r = ring_claim(ring, &claim, room, deadline_after_ms(timeout_ms));
+        if (r < 0 || claim.slot == NULL) {
+                leases_unreserve(&ring->leases, owner, entry);
+                if (r < 0)
+                        return r;
+                *ret_claim = claim.lease;
+        } else {
+                leases_hold(&ring->leases, owner, entry, claim.at, claim.body, ret_claim);
+        }
+        queue_hold(queue);
+        return 0;
+}
+
+int brood_queue_lease(brood_queue *queue, brood_lease *ret_lease, int timeout_ms)
+{
+        struct lease_claim claim;
+
+        if (queue == NULL || ret_lease == NULL || queue->joinable)
+                return -EINVAL;
+        int r = queue_lease(queue, &claim, SIZE_MAX, timeout_ms);
+        if (r < 0)
+                return r;
+        *ret_lease = (brood_lease){
+                .data = claim.bytes,
+                .size = claim.size,
+                .deliveries = claim.deliveries,
+                .hidden = { claim.entry, claim.generation },
+        };
+        return 0;
+}
+
+typedef int (*lease_end)(struct leases *leases, uint32_t owner, uint32_t entry, uint32_t generation);
+
+static int end_lease(brood_queue *queue, const brood_lease *lease, lease_end end)
+{
+        if (queue == NULL || lease == NULL || lease->hidden[0] > UINT32_MAX || lease->hidden[1] > UINT32_MAX)
+                return -EINVAL;
+        struct ring *ring = &queue->ring;
+        int r = end(&ring->leases, ring_owner_now(ring), (uint32_t)lease->hidden[0], (uint32_t)lease->hidden[1]);
+        if (r == 0)
+                queue_let_go(queue);
+        return r;
+}
+
+int brood_queue_acknowledge(brood_queue *queue, const brood_lease *lease)
+{
+        return end_lease(queue, lease, leases_acknowledge);
+}
+
+int brood_queue_give_back(brood_queue *queue, const brood_lease *lease)
+{
+        return end_lease(queue, lease, leases_give_back);
+}
+
+int brood_queue_task_done(brood_queue *queue)
+{
+        if (queue == NULL || !queue->joinable)
+                return -EINVAL;
+        struct ring *ring = &queue->ring;
+        uint32_t owner = ring_owner_now(ring), entry, generation;
+
+        /* Another thread may report the same one first: then there is another, or there are too many reports. */
+        while (owner != OWNER_NONE && leases_oldest(&ring->leases, owner, &entry, &generation) == 0)
+                if (leases_acknowledge(&ring->leases, owner, entry, generation) == 0) {
+                        queue_let_go(queue);
+                        return 0;
+                }
+        return -EINVAL;
+}
+
+int brood_queue_join(brood_queue *queue, int timeout_ms)
+{
+        return queue == NULL ? -EINVAL : ring_join(&queue->ring, deadline_after_ms(timeout_ms));
+}

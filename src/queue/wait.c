@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * queue/wait.c: what a call does when there is nothing for it, in steps: look for a while, say that one sleeps, look again,
+ * sleep.
+ */
+#include "os/clock.h"
+#include "os/fence.h"
+#include "os/futex.h"
+#include "queue/bell.h"
+#include "queue/ring.h"
+#include "sync/waitword.h"
+
+#include <errno.h>
+#include <limits.h>
+
+enum {
+        SLICE_WATCH_MS = 250, /* the longest sleep with nobody watching over the processes */
+        SLICE_BUSY_MS = 64,   /* the longest sleep behind another's claim */
+};
+
+int look_error(enum look look, const struct sight *sight)
+{
+        switch (look) {
+        case LOOK_DONE:
+                return 0;
+        case LOOK_CLOSED:
+                return -EPIPE;
+        case LOOK_TOO_LARGE:
+                return -EMSGSIZE;
+        case LOOK_FAILED:
+                return sight->error;
+        case LOOK_DAMAGED:
+                return -EUCLEAN;
+        default:
+                return -EAGAIN;
+        }
+}
+
+void ring_fence_all(struct ring *ring)
+{
+        set_bits_u32(&ring->shared->control, CONTROL_FENCED);
+}
+
+/* A waiting call of this process: whoever frees the handle waits for it. */
+static void enter(struct ring *ring)
+{
+        fetch_add_seq_cst(&ring->inside, 1);
+}
+
+static void leave(struct ring *ring)
+{
+        /* After the count is down, the handle may be gone. */
+        bool canceled = load_seq_cst(&ring->canceled);
+
+        if (fetch_add_seq_cst(&ring->inside, UINT32_MAX) == 1 && canceled)
+                futex_wake(&ring->inside, INT_MAX);
+}
+
+/* Look again and again, for as long as that has lately been paying.  Whether the look was final. */
+static bool spin(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
+                 enum look *seen)
+{
+        spin_rest(&ring->spin, sight->at.lap * ring->geometry.slots + sight->at.index);
+        for (uint32_t i = 0, most = load_relaxed(&ring->spin.length); i < most; i++) {
+                spin_pause(&ring->spin, i);
+                if (sight->slot != NULL && load_relaxed(&sight->slot->state) == sight->state)
+                        continue;
+                *seen = side->look(ring, size, owner, sight);
+                if (look_is_final(*seen)) {
+                        spin_adapt(&ring->spin, true);
+                        return true;
+                }
+        }
+        spin_adapt(&ring->spin, false);
+        return false;
+}
+
+/* One sleep; the time until which depends on what was seen. */
+static void sleep_a_slice(struct ring *ring, atomic_u32 *word, uint32_t prepared, bool fenced, enum look seen,
+                          int64_t *busy_ms, int64_t deadline)
+{
+        int64_t began = clock_now(), until = deadline;
+
+        if (seen == LOOK_BUSY) {
+                until = deadline_slice(deadline, *busy_ms * NS_PER_MS);
+                *busy_ms = *busy_ms * 2 < SLICE_BUSY_MS ? *busy_ms * 2 : SLICE_BUSY_MS;
+        } else if (!ring->watched || !fenced) {
+                until = deadline_slice(deadline, SLICE_WATCH_MS * NS_PER_MS);
+        }
+        fetch_add_relaxed(&ring->shared->waits, 1);
+        waitword_sleep(word, prepared, until);
+        if (clock_now() - began < SPIN_SHORT_SLEEP_NS)
+                spin_adapt(&ring->spin, true); /* a little more spinning would have saved the sleep */
+}
+
+/* Announce a sleep, and order that before all that this process reads from here on. */
+static uint32_t prepare(struct ring *ring, atomic_u32 *word, bool *ret_fenced)
+{
+        uint32_t prepared = waitword_prepare(word);
+
+        *ret_fenced = fence_everybody();
+        if (!*ret_fenced)
+                ring_fence_all(ring);
+        return prepared;
+}
+
+static int wait_inside(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
+                       int64_t deadline)
+{
+        atomic_u32 *word = (atomic_u32 *)(void *)((unsigned char *)ring->shared + side->word);
+        int64_t busy_ms = 1;
+        bool slept = false, fenced = true;
+        enum look seen;
+
+        sight->patient = deadline != DEADLINE_NOW;
+        if (sight->patient && spin(ring, side, size, owner, sight, &seen))
+                return look_error(seen, sight);
+        for (;;) {
+                uint32_t prepared = sight->patient ? prepare(ring, word, &fenced) : 0;
+
+                if (load_seq_cst(&ring->canceled))
+                        return -ECANCELED;
+                seen = side->look(ring, size, owner, sight);
+                if (look_is_final(seen)) {
+                        /* Whoever was woken may be the only one who was: if there is more, the next one must be. */
+                        if (seen == LOOK_DONE && slept && waitword_has_sleepers(word) && side->more(ring, sight))
+                                waitword_wake_one(word);
+                        /* Nor may the message be too large for it alone. */
+                        if (seen == LOOK_TOO_LARGE)
+                                waitword_wake_one(word);
+                        return look_error(seen, sight);
+                }
+                seen = side->settle(ring, sight);
+                if (seen == LOOK_DONE)
+                        continue;
+                if (look_is_final(seen))
+                        return look_error(seen, sight);
+                if (!sight->patient)
+                        return -EAGAIN;
+                int64_t now = clock_now();
+                if (now >= deadline)
+                        return -ETIMEDOUT;
+                sleep_a_slice(ring, word, prepared, fenced, seen, &busy_ms, deadline);
+                slept = true;
+                if (side->trims && clock_now() - now >= SLICE_WATCH_MS * NS_PER_MS &&
+                    load_relaxed(&ring->shared->litter) && exchange_seq_cst(&ring->shared->litter, 0))
+                        ring_trim(ring);
+        }
+}
+
+int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
+              int64_t deadline)
+{
+        enter(ring);
+        int r = wait_inside(ring, side, size, owner, sight, deadline);
+        leave(ring);
+        return r;
+}
+
+int ring_join(struct ring *ring, int64_t deadline)
+{
+        uint32_t owner;
+        int r = ring_register(ring, &owner);
+
+        if (r < 0)
+                return r;
+        enter(ring);
+        set_bits_u32(&ring->shared->control, CONTROL_JOINED);
+        for (;;) {
+                bool fenced;
+                uint32_t prepared = prepare(ring, &ring->shared->joiners, &fenced);
+
+                r = load_seq_cst(&ring->canceled) ? -ECANCELED : ring_is_done(ring);
+                if (r != 0)
+                        break;
+                if (deadline == DEADLINE_NOW) {
+                        r = -EAGAIN;
+                        break;
+                }
+                if (clock_now() >= deadline) {
+                        r = -ETIMEDOUT;
+                        break;
+                }
+                waitword_sleep(&ring->shared->joiners, prepared, deadline_slice(deadline, SLICE_WATCH_MS * NS_PER_MS));
+                leases_recover(&ring->leases, OWNER_NONE);
+        }
+        leave(ring);
+        return r > 0 ? 0 : r;
+}
+
+void ring_cancel_waits(struct ring *ring)
+{
+        uint32_t inside;
+
+        store_seq_cst(&ring->canceled, 1);
+        while ((inside = load_seq_cst(&ring->inside)) > 0) {
+                /* One that has just begun to wait may not have been asleep yet. */
+                enum { AGAIN_MS = 5 };
+                ring_wake_all(ring);
+                futex_wait(&ring->inside, inside, deadline_after_ms(AGAIN_MS));
+        }
+}
