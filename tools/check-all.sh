@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# check-all.sh: the long checks, for a quiet machine and an hour: both compilers with both sanitizers, valgrind, another libc,
-# another architecture, and the tests that kill and those under load, again and again with a new seed each time.
+# check-all.sh: the long checks, for a quiet machine and an hour: both compilers with the sanitizers, valgrind, a fuzzer,
+# another libc, another architecture, and the tests that kill and those under load, again and again with a new seed each time.
 #
-#   BROOD_REPEAT=N   how often (20)
+#   BROOD_REPEAT=N         how often (20)
+#   BROOD_FUZZ_SECONDS=N   how long each fuzz target runs (120)
 #
 # Each test counts.  What cannot be checked here is told as skipped, with the reason; the last line is "N passed, N failed".
 set -u
@@ -12,6 +13,7 @@ cd "$(dirname "$0")/.." || exit 1
 exec </dev/null
 export LC_ALL=C.UTF-8
 repeat=${BROOD_REPEAT:-20}
+fuzz_seconds=${BROOD_FUZZ_SECONDS:-120}
 . tools/gates.sh
 
 # A build directory, its tests counted one by one.
@@ -32,7 +34,16 @@ tests_of "gcc, release" 1200 build-release --buildtype=release -Dwerror=true -- 
 tests_of "gcc, sanitizers" 1800 build-asan "${sanitize[@]}" -- "${quick[@]}"
 tests_of "clang, sanitizers" 1800 build-asan-clang --native-file tools/native-clang.ini "${sanitize[@]}" -- \
         "${quick[@]}"
+tests_of "thread sanitizer" 900 "${thread_sanitizer[@]}" --repeat 5
 tests_of "valgrind" 1800 build -- --suite unit --timeout-multiplier 10 --num-processes 2 --wrapper "$PWD/tools/valgrind.sh"
+
+# A fuzz target starts from nothing each time; its corpus would age with the layout of the shared memory that it damages.
+# An input that it finds stays in build-fuzz, to be replayed with build/tests/fuzz/test_fuzz_queue.
+if as_gate "fuzz targets" 600 build-fuzz --native-file tools/native-clang.ini "${sanitize[@]}" -Dfuzz=enabled \
+        -Dexamples=disabled -Dbenches=disabled -Dman=disabled --; then
+        gate "fuzz: queue, $fuzz_seconds s" $((fuzz_seconds + 120)) build-fuzz/tests/fuzz/fuzz_queue \
+                -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 -max_len=640 -artifact_prefix=build-fuzz/
+fi
 
 # Another libc.  musl has no kernel headers of its own, and must not see glibc's beside them.
 musl() {

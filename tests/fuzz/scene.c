@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+#include "scene.h"
+
+#include "shm/region.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SCAN_WORDS 2048 /* how far to look for a word that is not zero */
+
+void fail(const char *format, ...)
+{
+        va_list list;
+        va_start(list, format);
+        fputs("fuzz_queue: ", stderr);
+        vfprintf(stderr, format, list);
+        fputc('\n', stderr);
+        va_end(list);
+        fflush(NULL);
+        abort();
+}
+
+void check_result(const char *call, ssize_t result, const int *errors, size_t count)
+{
+        if (result >= 0)
+                return;
+        for (size_t i = 0; i < count; i++)
+                if (errors[i] != 0 && result == -errors[i])
+                        return;
+        fail("%s returned %zd (%s), which the header does not say", call, result, strerror((int)-result));
+}
+
+/* The library's mappings of this memory, sorted by address as the kernel prints them. */
+void read_ranges(struct scene *scene)
+{
+        FILE *maps = fopen("/proc/self/maps", "re");
+        char line[512];
+        scene->range_count = 0;
+        must(maps != NULL);
+        while (fgets(line, sizeof line, maps)) {
+                unsigned long start, end, inode;
+                if (sscanf(line, "%lx-%lx %*s %*s %*s %lu", &start, &end, &inode) != 3 || inode != scene->inode ||
+                    start == (uintptr_t)scene->memory)
+                        continue;
+                must(scene->range_count < RANGES_MAX);
+                scene->ranges[scene->range_count].start = start;
+                scene->ranges[scene->range_count++].end = end;
+        }
+        fclose(maps);
+}
+
+static bool in_ranges(const struct scene *scene, uintptr_t at, size_t size)
+{
+        uintptr_t end = at + size;
+        if (end < at)
+                return false;
+        for (size_t i = 0; i < scene->range_count && at < end; i++)
+                if (scene->ranges[i].start <= at && at < scene->ranges[i].end)
+                        at = scene->ranges[i].end;
+        return at >= end;
+}
+
+void check_place(struct scene *scene, const char *call, const void *data, size_t size)
+{
+        uintptr_t at = (uintptr_t)data;
+        if (size == 0)
+                return;
+        if (!in_ranges(scene, at, size)) {
+                read_ranges(scene);
+                if (!in_ranges(scene, at, size))
+                        fail("%s: %zu bytes at %p are not inside the mapping", call, size, data);
+        }
+        if (size >= 16 && at % 16 != 0)
+                fail("%s: %zu bytes at %p are not aligned", call, size, data);
+}
+
+/* Both ends of what is too large to read as a whole: an untouched page of a memfd takes memory when it is read. */
+void read_bytes(const void *data, size_t size)
+{
+        const volatile unsigned char *bytes = data;
+        unsigned sum = 0;
+        size_t most = (size_t)1 << 20;
+        for (size_t i = 0; i < size && i < most; i++)
+                sum += bytes[i];
+        for (size_t i = size > most ? size - most : size; i < size; i++)
+                sum += bytes[i];
+        (void)sum;
+}
+
+/* Some place of the memory: mostly one where a word lies that means something, because it is not zero. */
+static size_t take_place(struct scene *scene)
+{
+        struct script *script = &scene->script;
+        size_t near = scene->size < 16384 ? scene->size : 16384, at;
+        uint8_t how = take_byte(script) % 8;
+        if (scene->size < 64)
+                return 0;
+        switch (how) {
+        case 0:
+                return take_below(script, sizeof(struct region_head) / 8) * 8;
+        case 1:
+                return take_below(script, (near < 4096 ? near : 4096) / 8) * 8;
+        case 2:
+                return take_below(script, near);
+        case 3:
+        case 4:
+                at = take_below(script, near / 8) * 8;
+                break;
+        case 5:
+                at = take_below(script, (scene->size < 262144 ? scene->size : 262144) / 8) * 8;
+                break;
+        default: {
+                /* Anywhere, but in a page that has memory behind it. */
+                at = take_below(script, scene->size);
+                off_t page = lseek(scene->descriptors[0], (off_t)at, SEEK_DATA);
+                if (page > (off_t)at && (size_t)page + 4096 <= scene->size)
+                        at = (size_t)page + at % 4096;
+                at &= ~(size_t)7;
+                if (how == 7)
+                        return at;
+        }
+        }
+        for (size_t i = 0; i < SCAN_WORDS && at + 8 * (i + 1) <= scene->size; i++) {
+                uint64_t word;
+                memcpy(&word, scene->memory + at + 8 * i, 8);
+                if (word != 0)
+                        return at + 8 * i;
+        }
+        return at;
+}
+
+void do_damage(struct scene *scene)
+{
+        struct script *script = &scene->script;
+        uint8_t how = take_byte(script) % 8;
+        size_t at = take_place(scene), left = scene->size - at, length;
+        unsigned char *to = scene->memory + at;
+        uint64_t word = 0;
+
+        scene->damaged = true;
+        if (scene->size < 64)
+                return;
+        switch (how) {
+        case 0: /* bytes as they come */
+        case 1:
+                length = 1 + take_below(script, 32);
+                for (size_t i = 0; i < length && i < left; i++)
+                        to[i] = take_byte(script);
+                return;
+        case 2: /* a little more or less: the next lap, another owner, one byte beyond */
+                if (left < 8)
+                        return;
+                memcpy(&word, to, 8);
+                word += (uint64_t)(int64_t)(int8_t)take_byte(script) << take_below(script, 64);
+                memcpy(to, &word, 8);
+                return;
+        case 3: /* one bit */
+                to[0] ^= (unsigned char)(1u << take_below(script, 8));
+                return;
+        case 4: { /* what another place holds: right words at wrong places */
+                size_t from = take_place(scene), most = scene->size - from;
+                length = 8 * (1 + take_below(script, 24));
+                length = length < left ? length : left;
+                memmove(to, scene->memory + from, length < most ? length : most);
+                return;
+        }
+        case 5: /* the same word again and again */
+                word = take_number(script, 8);
+                length = take_below(script, 64);
+                for (size_t i = 0; i <= length && 8 * (i + 1) <= left; i++)
+                        memcpy(to + 8 * i, &word, 8);
+                return;
+        case 6: { /* numbers at which sums and products overflow */
+                static const uint64_t edges[] = {
+                        0,         1,          UINT64_MAX, INT64_MAX,        (uint64_t)INT64_MIN,
+                        INT32_MAX, UINT32_MAX, 0xffffff,   UINT64_C(1) << 40
+                };
+                word = edges[take_below(script, array_length(edges))];
+                length = take_byte(script) % 2 ? 4 : 8;
+                memcpy(to, &word, length < left ? length : left);
+                return;
+        }
+        default: { /* the event: quiet though it should not be, loud, and as loud as it can be */
+                static const uint64_t counts[] = { 1, 7, UINT64_MAX - 1 };
+                size_t which = take_below(script, array_length(counts) + 1);
+                if (which == array_length(counts))
+                        for (int i = 0; i < 1000 && read(scene->descriptors[1], &word, 8) == 8; i++)
+                                ;
+                else if (write(scene->descriptors[1], &counts[which], 8) != 8)
+                        return;
+                return;
+        }
+        }
+}
+
+static void *race_main(void *arg)
+{
+        struct race *race = arg;
+        for (size_t i = 0; !atomic_load_explicit(&race->stop, memory_order_relaxed); i++)
+                for (size_t w = 0; w < race->count; w++)
+                        atomic_store_explicit(race->words[w].word, race->words[w].values[(i + w) % 3],
+                                              memory_order_relaxed);
+        return NULL;
+}
+
+bool race_start(struct race *race, struct scene *scene)
+{
+        *race = (struct race){ .count = 1 + take_below(&scene->script, RACE_WORDS) };
+        scene->damaged = true;
+        for (size_t w = 0; w < race->count; w++) {
+                size_t at = take_place(scene) & ~(size_t)7;
+                race->words[w].word = (_Atomic uint64_t *)(void *)(scene->memory + at);
+                uint64_t was = atomic_load(race->words[w].word);
+                race->words[w].values[0] = was;
+                race->words[w].values[1] =
+                    was + ((uint64_t)take_byte(&scene->script) << take_below(&scene->script, 64));
+                race->words[w].values[2] = take_byte(&scene->script) % 2 ? take_number(&scene->script, 8) : was ^ 1;
+        }
+        return pthread_create(&race->thread, NULL, race_main, race) == 0;
+}
+
+void race_stop(struct race *race)
+{
+        atomic_store(&race->stop, true);
+        must(pthread_join(race->thread, NULL) == 0);
+}
