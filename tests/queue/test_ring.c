@@ -1,127 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/queue/test_ring.c: the ring driven by hand.
- *
- * Most states that a death leaves behind last for nanoseconds.  Here they are written into the slots: the format of the state
- * words is stated a second time below, from doc/design/queue.md, so that a change of it is noticed too.  An owner number that
- * the table does not hold is dead; one whose entry names our parent lives, and is not us.
+ * tests/queue/test_ring.c: a ring with a bound, driven by hand (see rig.h).  Rings without a bound are in test_blocks.c, buffers
+ * in test_spill.c, leases in test_leases.c, and memory that says what cannot be in test_ring_damage.c.
  */
-#include "check.h"
+#include "rig.h"
 
-#include <brood/common.h>
-
-#include "os/clock.h"
 #include "os/pidfd.h"
-#include "queue/ring.h"
 #include "sync/waitword.h"
 
 #include <sys/syscall.h>
-
-enum kind { EMPTY, WRITING, FULL, READING, CLOSED };
-
-#define LAPS (UINT64_C(1) << 37)
-
-enum {
-        DEAD = 7u << 10 | 900,     /* an entry that nobody has taken */
-        STRANGER = 3u << 10 | 901, /* see rig_prepare */
-        BUSY_MS = 20,
-};
-
-static uint64_t word(uint64_t lap, enum kind kind, uint32_t owner)
-{
-        return (lap % LAPS) << 27 | (uint64_t)kind << 24 | owner;
-}
-
-static uint64_t place(uint64_t lap, uint32_t index)
-{
-        return (lap % LAPS) << 20 | index;
-}
-
-/* A ring in a region of its own, and what our entry in its table is. */
-struct rig {
-        struct region region;
-        struct ring ring;
-        uint32_t own;
-};
-
-static uint64_t entry(pid_t pid, uint32_t generation, uint32_t start)
-{
-        return (uint64_t)pid << 42 | (uint64_t)generation << 28 | start;
-}
-
-static void rig_prepare(struct rig *rig, size_t slots, size_t message_size)
-{
-        enum { SHARED = 64, OWNERS = SHARED + sizeof(struct ring_shared), SLOTS = OWNERS + sizeof(struct owners) };
-        struct ring_geometry geometry;
-
-        assert_int_equal(ring_plan(&geometry, slots, message_size), 0);
-        size_t spill = SLOTS + geometry.slots_bytes;
-        assert_int_equal(region_new(&rig->region, "test-ring", REGION_QUEUE, 1, spill + geometry.spill_bytes, spill),
-                         0);
-        ring_attach(&rig->ring, &geometry, &rig->region, SHARED, OWNERS, SLOTS, spill);
-        store_relaxed(&rig->ring.owners->entries[STRANGER & 1023], entry(getppid(), STRANGER >> 10, 0));
-}
-
-static void rig_make(struct rig *rig, size_t slots, size_t message_size)
-{
-        rig_prepare(rig, slots, message_size);
-        assert_int_equal(ring_own(&rig->ring, &rig->own), 0);
-        assert_int_not_equal(rig->own, OWNER_NONE);
-}
-
-static void rig_drop(struct rig *rig)
-{
-        ring_detach(&rig->ring);
-        region_drop(&rig->region);
-}
-
-static struct ring_slot *slot(struct rig *rig, uint32_t index)
-{
-        return (struct ring_slot *)(void *)(rig->ring.slots + (size_t)index * rig->ring.geometry.stride);
-}
-
-/* Write a slot's state; a message that it holds is its number. */
-static void set(struct rig *rig, uint32_t index, uint64_t lap, enum kind kind, uint32_t owner)
-{
-        uint64_t message = lap % LAPS * rig->ring.geometry.slots + index;
-
-        if (kind == FULL || kind == READING) {
-                store_relaxed(&slot(rig, index)->size, sizeof message);
-                memcpy(slot(rig, index)->bytes, &message, sizeof message);
-        }
-        store_seq_cst(&slot(rig, index)->state, word(lap, kind, owner));
-}
-
-static void set_hints(struct rig *rig, uint64_t tail, uint64_t head, uint64_t settled)
-{
-        store_relaxed(&rig->ring.shared->tail, tail);
-        store_relaxed(&rig->ring.shared->head, head);
-        store_relaxed(&rig->ring.shared->settled, settled);
-}
-
-#define assert_state(rig, index, lap, kind, owner)                                                                     \
-        assert_int_equal(load_relaxed(&slot((rig), (index))->state), word((lap), (kind), (owner)))
-
-static int put(struct rig *rig, uint64_t message, int timeout_ms)
-{
-        return ring_put(&rig->ring, &message, sizeof message, timeout_ms);
-}
-
-/* The next message, or a negative errno. */
-static int64_t get(struct rig *rig, int timeout_ms)
-{
-        struct ring_claim claim;
-        uint64_t message = 0;
-        int r = ring_claim(&rig->ring, &claim, sizeof message, timeout_ms);
-
-        if (r < 0)
-                return r;
-        if (claim.size != sizeof message)
-                return -EBADMSG;
-        memcpy(&message, claim.bytes, sizeof message);
-        ring_release(&rig->ring, &claim);
-        return (int64_t)message;
-}
 
 /* ---- sizes ---- */
 
@@ -132,23 +19,37 @@ static void test_plan(void **state)
                 size_t message_size;
                 uint32_t stride;
                 bool spills;
-        } plans[] = { { 1, 32, false },   { 8, 32, false },    { 9, 64, false },   { 48, 64, false },
-                      { 49, 128, false }, { 112, 128, false }, { 113, 128, true }, { (size_t)1 << 30, 128, true } };
+        } plans[] = { { 1, 16, false },    { 8, 16, false },   { 16, 16, false },
+                      { 17, 64, false },   { 64, 64, false },  { 65, 128, false },
+                      { 128, 128, false }, { 129, 128, true }, { (size_t)1 << 30, 128, true } };
         struct ring_geometry g;
+        struct spill_geometry spill;
 
         for (size_t i = 0; i < array_length(plans); i++) {
-                assert_int_equal(ring_plan(&g, 5, plans[i].message_size), 0);
+                ring_plan(&g, 5, plans[i].message_size);
                 assert_int_equal(g.slots, 5);
-                assert_int_equal(g.stride, plans[i].stride);
-                assert_int_equal(g.inline_room, plans[i].stride - 16);
-                assert_true(g.slots_bytes >= 5 * (size_t)g.stride && g.slots_bytes % 64 == 0);
-                assert_int_equal(g.spill_stride > 0, plans[i].spills);
-                if (plans[i].spills) {
-                        assert_true(g.spill_stride >= plans[i].message_size && g.spill_stride % 64 == 0);
-                        assert_int_equal(g.spill_bytes, 5 * g.spill_stride);
-                }
+                assert_true(g.bounded);
+                assert_int_equal(g.message_size, plans[i].message_size);
+                assert_int_equal(g.cell_stride, plans[i].stride);
+                assert_int_equal(g.inline_room, plans[i].stride);
+                assert_true(g.cells_at >= 5 * sizeof(struct ring_slot) && g.cells_at % 64 == 0);
+                assert_true(g.block_size >= g.cells_at + 5 * (size_t)g.cell_stride && g.block_size % 64 == 0);
+                size_t end = spill_plan(&spill, 4096, plans[i].message_size, (size_t)1 << 30, g.inline_room);
+                assert_int_equal(spill.classes > 0, plans[i].spills);
+                assert_true(plans[i].spills ? end > plans[i].message_size : end == 4096);
         }
-        assert_int_equal(ring_plan(&g, (size_t)1 << 20, (size_t)1 << 30), -E2BIG);
+
+        /* Without a bound: laps of one block, and blocks of whole pages, so that each can go back by itself. */
+        ring_plan(&g, 0, 100);
+        assert_false(g.bounded);
+        assert_int_equal(g.slots, BLOCK_SLOTS);
+        assert_int_equal(g.block_size % 4096, 0);
+        assert_true(g.block_size >= BLOCK_SLOTS * (sizeof(struct ring_slot) + 128));
+
+        ring_plan_tickets(&g, 9);
+        assert_int_equal(g.cell_stride, 0);
+        assert_int_equal(g.inline_room, sizeof(uint64_t));
+        assert_true(g.block_size >= 9 * sizeof(struct ring_slot));
 }
 
 /* ---- the life of a ring ---- */
@@ -207,10 +108,11 @@ static void test_states(void **state)
         assert_int_equal(put(&rig, message, 0), 0);
         assert_state(&rig, 0, 0, FULL, 0);
         assert_state(&rig, 1, 0, EMPTY, 0);
-        assert_int_equal(load_relaxed(&slot(&rig, 0)->size), 8);
-        assert_int_equal(ring_claim(&rig.ring, &claim, 7, 0), -EMSGSIZE);
+        assert_int_equal(load_relaxed(&slot(&rig, 0)->body), body(8, 0, 0));
+        assert_memory_equal(cell(&rig, 0), &message, 8);
+        assert_int_equal(ring_claim(&rig.ring, &claim, 7, DEADLINE_NOW), -EMSGSIZE);
         assert_state(&rig, 0, 0, FULL, 0);
-        assert_int_equal(ring_claim(&rig.ring, &claim, 8, 0), 0);
+        assert_int_equal(ring_claim(&rig.ring, &claim, 8, DEADLINE_NOW), 0);
         assert_state(&rig, 0, 0, READING, rig.own);
         assert_memory_equal(claim.bytes, &message, 8);
         assert_int_equal(ring_count(&rig.ring, 9), 0);
@@ -227,7 +129,7 @@ static void test_large_messages(void **state)
         (void)state;
         enum { LARGEST = 100000 };
         static unsigned char data[3][LARGEST];
-        static const size_t sizes[] = { 112, 113, LARGEST };
+        static const size_t sizes[] = { 128, 129, LARGEST };
         struct ring_claim claim;
         struct rig rig;
 
@@ -239,25 +141,37 @@ static void test_large_messages(void **state)
                 }
                 for (size_t i = 0; i < 3; i++) {
                         size_t size = sizes[(i + (size_t)lap) % 3];
-                        assert_int_equal(ring_claim(&rig.ring, &claim, size - 1, 0), -EMSGSIZE);
-                        assert_int_equal(ring_claim(&rig.ring, &claim, size, 0), 0);
+                        assert_int_equal(ring_claim(&rig.ring, &claim, size - 1, DEADLINE_NOW), -EMSGSIZE);
+                        assert_int_equal(ring_claim(&rig.ring, &claim, size, DEADLINE_NOW), 0);
                         assert_int_equal(claim.size, size);
                         assert_memory_equal(claim.bytes, data[i], size);
                         ring_release(&rig.ring, &claim);
                 }
         }
-        assert_int_equal(slot(&rig, 0)->committed, LARGEST);
 
         /* No memory for it: the place that was claimed is passed over, and all goes on. */
+        uint32_t class = rig.ring.spill.geometry.classes;
+        struct spill_buffer *table = region_at(&rig.region, rig.ring.spill.geometry.table[class]);
+        uint32_t used = load_relaxed(&rig.ring.spill.shared->class[class].high);
+        assert_int_equal(load_relaxed(&table[0].committed), LARGEST);
+        for (uint32_t i = 0; i < used; i++)
+                store_relaxed(&table[i].committed, 0);
         struct region broken = rig.region;
         broken.fd = -1;
-        rig.ring.region = &broken;
-        slot(&rig, 0)->committed = 0;
-        assert_true(ring_put(&rig.ring, data[0], LARGEST, 0) < 0);
-        rig.ring.region = &rig.region;
+        rig.ring.spill.region = &broken;
+        assert_int_equal(ring_put(&rig.ring, data[0], LARGEST, 0), -EBADF);
         assert_state(&rig, 0, 4, EMPTY, 0);
+        assert_int_equal(load_relaxed(&rig.ring.shared->skipped), 1);
+        /* Not even memory for the buffers' words: then no place is claimed. */
+        rig.ring.spill.region = &rig.region;
+        spill_trim(&rig.ring.spill, rig.own, 0);
+        rig.ring.spill.region = &broken;
+        assert_int_equal(load_relaxed(&rig.ring.spill.shared->class[class].high), 0);
+        assert_int_equal(ring_put(&rig.ring, data[0], LARGEST, 0), -EBADF);
+        assert_int_equal(load_relaxed(&rig.ring.shared->skipped), 1);
+        rig.ring.spill.region = &rig.region;
         assert_int_equal(ring_count(&rig.ring, 9), 0);
-        for (uint64_t i = 0; i < 3; i++)
+        for (uint64_t i = 0; i < 4; i++)
                 assert_int_equal(put(&rig, i, 0), i < 3 ? 0 : -EAGAIN);
         for (int64_t i = 0; i < 3; i++)
                 assert_int_equal(get(&rig, 0), i);
@@ -293,7 +207,7 @@ static void test_nothing_is_torn(void **state)
         for (int i = 0; i < HUGE_COUNT; i++) {
                 int r;
                 int64_t end = support_now_ms() + CHECK_HANG_MS;
-                while ((r = ring_claim(&rig.ring, &claim, HUGE_SIZE, 0)) == -EAGAIN)
+                while ((r = ring_claim(&rig.ring, &claim, HUGE_SIZE, DEADLINE_NOW)) == -EAGAIN)
                         assert_true(support_now_ms() < end);
                 assert_int_equal(r, 0);
                 assert_int_equal(claim.size, HUGE_SIZE);
@@ -531,6 +445,120 @@ static void test_one_slot(void **state)
         rig_drop(&rig);
 }
 
+/* A putter claimed a place, took a buffer for it, and died: the place is passed over, and with it the buffer is free. */
+static void test_dead_writer_with_a_buffer(void **state)
+{
+        (void)state;
+        struct rig rig;
+        static unsigned char bytes[1000];
+
+        /* One buffer of each class, so that a lost one would be missed. */
+        rig_make_planned(&rig, &(struct rig_plan){ .slots = 4, .message_size = 1000, .memory = 1000 });
+        struct body wanted = { .size = 1000, .class = 2 };
+        assert_int_equal(spill_take(&rig.ring.spill, &wanted, spill_holder_position((struct position){ 0, 0 })), 0);
+        set(&rig, 0, 0, WRITING, DEAD);
+        set_hints(&rig, place(0, 1), 0, 0);
+        assert_int_equal(ring_put(&rig.ring, bytes, 1000, 0), -EAGAIN); /* it looks like a queue that is full */
+        assert_int_equal(get(&rig, 0), -EAGAIN);
+        assert_state(&rig, 0, 1, EMPTY, 0);
+        assert_int_equal(ring_put(&rig.ring, bytes, 1000, 0), 0);
+        assert_int_equal(ring_get(&rig.ring, bytes, 1000, 0), 1000);
+        rig_drop(&rig);
+}
+
+/* A getter died while it was reading a message from a buffer: the message and its buffer are as they were. */
+static void test_dead_reader_of_a_buffer(void **state)
+{
+        (void)state;
+        struct rig rig;
+        unsigned char bytes[1000], got[1000];
+
+        memset(bytes, 'b', sizeof bytes);
+        rig_make_planned(&rig, &(struct rig_plan){ .slots = 4, .message_size = 1000, .memory = 1000 });
+        assert_int_equal(ring_put(&rig.ring, bytes, 1000, 0), 0);
+        store_seq_cst(&slot(&rig, 0)->state, word(0, READING, DEAD));
+        store_relaxed(&rig.ring.shared->head, place(0, 1));
+        assert_int_equal(ring_put(&rig.ring, bytes, 1000, 0), -EAGAIN);
+        assert_int_equal(ring_get(&rig.ring, got, 1000, 0), 1000);
+        assert_memory_equal(got, bytes, 1000);
+        assert_int_equal(load_relaxed(&rig.ring.shared->repairs), 1);
+        assert_int_equal(ring_put(&rig.ring, bytes, 1000, 0), 0);
+        rig_drop(&rig);
+}
+
+/* A reservation that is given up, and a view that is put back, leave what a death in their place leaves. */
+static void test_places_and_claims_given_up(void **state)
+{
+        (void)state;
+        struct rig rig;
+        struct ring_place first, second;
+        struct ring_claim claim;
+        uint64_t message = 1;
+
+        rig_make(&rig, 4, 8);
+        assert_int_equal(ring_reserve(&rig.ring, &first, 8, DEADLINE_NOW), 0);
+        assert_int_equal(ring_reserve(&rig.ring, &second, 8, DEADLINE_NOW), 0);
+        assert_state(&rig, 0, 0, WRITING, rig.own);
+        memcpy(second.bytes, &message, sizeof message);
+        ring_commit(&rig.ring, &second, 8);
+        assert_state(&rig, 1, 0, FULL, 0);
+        assert_int_equal(get(&rig, BUSY_MS), -ETIMEDOUT); /* it waits behind the first */
+        ring_cancel(&rig.ring, &first);
+        assert_state(&rig, 0, 1, EMPTY, 0);
+        assert_int_equal(ring_claim(&rig.ring, &claim, 8, DEADLINE_NOW), 0);
+        assert_int_equal(get(&rig, 0), -EAGAIN);
+        ring_unclaim(&rig.ring, &claim);
+        assert_state(&rig, 1, 0, FULL, 0);
+        assert_int_equal(get(&rig, 0), 1);
+        assert_int_equal(ring_claimed(&rig.ring), 2);
+        assert_int_equal(load_relaxed(&rig.ring.shared->skipped), 1);
+        rig_drop(&rig);
+}
+
+/* Whose claim a position is: what the public functions ask before they believe a struct of the caller's. */
+static void test_find_claim(void **state)
+{
+        (void)state;
+        struct rig rig;
+        struct ring_slot *found = NULL;
+
+        rig_make(&rig, 4, 8);
+        set(&rig, 0, 0, WRITING, rig.own);
+        set(&rig, 1, 0, READING, STRANGER);
+        set(&rig, 2, 0, FULL, 0);
+        assert_int_equal(ring_find_claim(&rig.ring, (struct position){ 0, 4 }, WRITING, &found), -EINVAL);
+        assert_int_equal(ring_find_claim(&rig.ring, (struct position){ 1, 0 }, WRITING, &found), -EINVAL);
+        assert_int_equal(ring_find_claim(&rig.ring, (struct position){ 0, 0 }, READING, &found), -EINVAL);
+        assert_int_equal(ring_find_claim(&rig.ring, (struct position){ 0, 1 }, READING, &found), -EPERM);
+        assert_int_equal(ring_find_claim(&rig.ring, (struct position){ 0, 2 }, READING, &found), -EINVAL);
+        assert_null(found);
+        assert_int_equal(ring_find_claim(&rig.ring, (struct position){ 0, 0 }, WRITING, &found), 0);
+        assert_ptr_equal(found, slot(&rig, 0));
+        rig_drop(&rig);
+}
+
+/* Whoever gives up his number gives back what he holds. */
+static void test_detach_gives_back(void **state)
+{
+        (void)state;
+        struct rig rig;
+        struct ring_place unused;
+        struct ring_claim claim;
+
+        rig_make(&rig, 4, 8);
+        assert_int_equal(put(&rig, 7, 0), 0);
+        assert_int_equal(ring_reserve(&rig.ring, &unused, 8, DEADLINE_NOW), 0);
+        assert_int_equal(ring_claim(&rig.ring, &claim, 8, DEADLINE_NOW), 0);
+        fetch_add_relaxed(&rig.ring.holding, 2); /* as the public functions do */
+        ring_detach(&rig.ring);
+        assert_state(&rig, 0, 0, FULL, 0);
+        assert_state(&rig, 1, 1, EMPTY, 0);
+        store_relaxed(&rig.ring.canceled, 0);
+        assert_int_equal(get(&rig, 0), 7);
+        assert_int_equal(get(&rig, 0), -EAGAIN);
+        rig_drop(&rig);
+}
+
 /* ---- closing ---- */
 
 static void test_seal(void **state)
@@ -551,9 +579,9 @@ static void test_seal(void **state)
         assert_int_equal(get(&rig, BROOD_FOREVER), -EPIPE);
         assert_int_equal(ring_count(&rig.ring, 9), 0);
         /* A putter that had read the flag before it was set finds the seal. */
-        store_relaxed(&rig.ring.shared->closed, 0);
+        store_relaxed(&rig.ring.shared->control, 0);
         assert_int_equal(put(&rig, 2, BROOD_FOREVER), -EPIPE);
-        store_relaxed(&rig.ring.shared->closed, 1);
+        store_relaxed(&rig.ring.shared->control, CONTROL_CLOSED);
         rig_drop(&rig);
 }
 
@@ -600,7 +628,7 @@ static int own_at_once(void *arg)
         atomic_fetch_add(newcomer->waiting, 1);
         while (atomic_load(newcomer->waiting) < 4)
                 ;
-        require_int(ring_own(&newcomer->rig->ring, &newcomer->owner), 0);
+        require_int(ring_register(&newcomer->rig->ring, &newcomer->owner), 0);
         return 0;
 }
 
@@ -614,7 +642,7 @@ static void test_threads_that_come_at_once(void **state)
                 struct newcomer newcomers[4];
                 atomic_int waiting = 0;
 
-                rig_prepare(&rig, 4, 8);
+                rig_prepare(&rig, &(struct rig_plan){ .slots = 4, .message_size = 8 });
                 for (int i = 0; i < 4; i++) {
                         newcomers[i] = (struct newcomer){ &rig, &waiting, OWNER_NONE };
                         check_thread_start(&threads[i], own_at_once, &newcomers[i]);
@@ -634,12 +662,12 @@ static int own_another_number(void *arg)
         struct rig *rig = arg;
         uint32_t owner;
 
-        require_int(ring_own(&rig->ring, &owner), 0);
+        require_int(ring_register(&rig->ring, &owner), 0);
         require(owner != rig->own && owner != OWNER_NONE);
         require_int(get(rig, 0), 5);
         require_int(put(rig, 6, 0), 0);
         struct ring_claim claim;
-        require_int(ring_claim(&rig->ring, &claim, 8, 0), 0);
+        require_int(ring_claim(&rig->ring, &claim, 8, DEADLINE_NOW), 0);
         require(load_relaxed(&slot(rig, 1)->state) == word(0, READING, owner));
         return 0;
 }
@@ -653,7 +681,7 @@ static void test_forked_child_has_its_own_number(void **state)
         rig_make(&rig, 4, 8);
         assert_int_equal(put(&rig, 5, 0), 0);
         check_in_child(own_another_number, &rig);
-        assert_int_equal(ring_own(&rig.ring, &owner), 0);
+        assert_int_equal(ring_register(&rig.ring, &owner), 0);
         assert_int_equal(owner, rig.own);
         int probe = pidfd_of(getpid());
         if (probe != -ENOSYS) { /* under valgrind nobody can be proved dead */
@@ -671,12 +699,12 @@ static void test_cloned_child_has_its_own_number(void **state)
         uint32_t before;
 
         rig_make(&rig, 4, 8);
-        assert_int_equal(ring_own(&rig.ring, &before), 0);
+        assert_int_equal(ring_register(&rig.ring, &before), 0);
         fflush(NULL);
         pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
         if (pid == 0) {
                 uint32_t owner;
-                int r = ring_own(&rig.ring, &owner);
+                int r = ring_register(&rig.ring, &owner);
                 _exit(r == 0 && owner != before && owner != OWNER_NONE ? 0 : 1);
         }
         assert_int_equal(check_wait(pid), 0);
@@ -707,7 +735,7 @@ static void test_no_number_left(void **state)
                 assert_int_equal(put(&rig, 1, 0), 0);
                 assert_state(&rig, 0, 1, EMPTY, 0);
                 assert_int_equal(get(&rig, 0), 1);
-                assert_int_equal(ring_own(&rig.ring, &rig.own), 0);
+                assert_int_equal(ring_register(&rig.ring, &rig.own), 0);
                 assert_int_equal(rig.own, 2u << 10 | 500);
         }
         rig_drop(&rig);
@@ -725,7 +753,7 @@ static int claim_and_tell(void *arg)
 {
         struct sleeper *sleeper = arg;
         struct ring_claim claim;
-        int r = ring_claim(&sleeper->rig->ring, &claim, sleeper->room, sleeper->timeout_ms);
+        int r = ring_claim(&sleeper->rig->ring, &claim, sleeper->room, deadline_after_ms(sleeper->timeout_ms));
 
         if (r == 0)
                 ring_release(&sleeper->rig->ring, &claim);
@@ -929,122 +957,6 @@ static void test_hints_are_hints(void **state)
         }
 }
 
-/* ---- damage ---- */
-
-static void scribble(void *memory, size_t size)
-{
-        unsigned char *bytes = memory;
-
-        for (size_t i = 0; i < size; i++)
-                bytes[i] = (unsigned char)support_random(256);
-}
-
-static bool is_one_of(int64_t r, const int *errors, size_t count)
-{
-        for (size_t i = 0; i < count; i++)
-                if (r == errors[i])
-                        return true;
-        return r == 0;
-}
-
-static void use_damaged(struct rig *rig)
-{
-        static const int errors[] = { -EAGAIN, -ETIMEDOUT, -EPIPE, -EMSGSIZE, -EUCLEAN, -ENOMEM, -EUSERS };
-        static unsigned char bytes[256];
-        struct ring_claim claim;
-        size_t message_size = rig->ring.geometry.message_size;
-        int64_t start = support_now_ms();
-
-        for (int timeout_ms = 0; timeout_ms <= 2; timeout_ms += 2) {
-                int r = ring_put(&rig->ring, bytes, support_random(message_size + 1), timeout_ms);
-                assert_true(is_one_of(r, errors, array_length(errors)));
-                r = ring_claim(&rig->ring, &claim, message_size, timeout_ms);
-                assert_true(is_one_of(r, errors, array_length(errors)));
-                if (r == 0) {
-                        assert_true(claim.size <= message_size);
-                        memcpy(bytes, claim.bytes, claim.size);
-                        ring_release(&rig->ring, &claim);
-                }
-        }
-        ssize_t count = ring_count(&rig->ring, SIZE_MAX);
-        assert_true(count == -EUCLEAN || (count >= 0 && count <= 4 * (ssize_t)rig->ring.geometry.slots + 1));
-        int full = ring_is_full(&rig->ring);
-        assert_true(full == -EUCLEAN || full == 0 || full == 1);
-        ring_recover(&rig->ring, (uint32_t)support_random(1u << OWNER_BITS));
-        ring_wake_all(&rig->ring);
-        if (support_random(4) == 0)
-                ring_close(&rig->ring);
-        assert_true(support_now_ms() - start < 2000);
-}
-
-static void test_damage(void **state)
-{
-        (void)state;
-        for (int round = 0; round < support_rounds(400); round++) {
-                static const size_t message_sizes[] = { 8, 48, 200 };
-                struct rig rig;
-                size_t slots = 1 + support_random(9);
-
-                rig_make(&rig, slots, message_sizes[support_random(3)]);
-                for (uint64_t i = support_random(2 * slots + 1); i > 0; i--)
-                        if (put(&rig, i, 0) < 0)
-                                get(&rig, 0);
-                switch (support_random(5)) {
-                case 0: /* all of it */
-                        scribble(rig.ring.shared, sizeof *rig.ring.shared);
-                        scribble(rig.ring.slots, rig.ring.geometry.slots_bytes);
-                        scribble(rig.ring.owners, sizeof *rig.ring.owners);
-                        break;
-                case 1:
-                        scribble(rig.ring.slots, rig.ring.geometry.slots_bytes);
-                        break;
-                case 2: /* laps that make sense, everything else that does not */
-                        for (uint32_t i = 0; i < slots; i++)
-                                store_relaxed(&slot(&rig, i)->state, support_random(4) << 27 | support_random(1 << 27));
-                        break;
-                case 3: /* hints within the ring, but anywhere */
-                        set_hints(&rig, place(support_random(4), (uint32_t)support_random(slots)),
-                                  place(support_random(4), (uint32_t)support_random(slots)),
-                                  place(support_random(4), (uint32_t)support_random(slots)));
-                        break;
-                default: /* a few bits */
-                        for (int i = 0; i < 3; i++) {
-                                unsigned char *at = i % 2 ? rig.ring.slots : (unsigned char *)rig.ring.shared;
-                                size_t size = i % 2 ? rig.ring.geometry.slots_bytes : sizeof *rig.ring.shared;
-                                at[support_random(size)] ^= (unsigned char)(1u << support_random(8));
-                        }
-                }
-                use_damaged(&rig);
-                rig_drop(&rig);
-        }
-}
-
-/* What cannot be is called by its name. */
-static void test_named_damage(void **state)
-{
-        (void)state;
-        struct rig rig;
-        struct ring_claim claim;
-
-        rig_make(&rig, 4, 8);
-        set(&rig, 0, 0, FULL, 0);
-        store_relaxed(&slot(&rig, 0)->size, 9);
-        assert_int_equal(ring_claim(&rig.ring, &claim, SIZE_MAX, BROOD_FOREVER), -EUCLEAN);
-        set(&rig, 0, 0, EMPTY, 0);
-        store_relaxed(&rig.ring.shared->head, place(0, 4));
-        assert_int_equal(get(&rig, BROOD_FOREVER), -EUCLEAN);
-        assert_int_equal(ring_count(&rig.ring, 9), -EUCLEAN);
-        store_relaxed(&rig.ring.shared->head, 0);
-        store_relaxed(&rig.ring.shared->settled, place(0, 0xfffff));
-        assert_int_equal(get(&rig, BROOD_FOREVER), -EUCLEAN);
-        assert_int_equal(ring_count(&rig.ring, 9), -EUCLEAN);
-        store_relaxed(&rig.ring.shared->settled, 0);
-        store_relaxed(&rig.ring.shared->tail, place(7, 4));
-        assert_int_equal(put(&rig, 1, BROOD_FOREVER), -EUCLEAN);
-        assert_int_equal(ring_is_full(&rig.ring), -EUCLEAN);
-        rig_drop(&rig);
-}
-
 int main(int argc, char **argv)
 {
         static const struct CMUnitTest tests[] = {
@@ -1063,6 +975,11 @@ int main(int argc, char **argv)
                 support_test(test_the_oldest_open_position),
                 support_test(test_dead_reader_blocks_a_full_ring),
                 support_test(test_one_slot),
+                support_test(test_dead_writer_with_a_buffer),
+                support_test(test_dead_reader_of_a_buffer),
+                support_test(test_places_and_claims_given_up),
+                support_test(test_find_claim),
+                support_test(test_detach_gives_back),
                 support_test(test_seal),
                 support_test(test_seal_waits_for_claims),
                 support_test(test_forked_child_has_its_own_number),
@@ -1074,8 +991,6 @@ int main(int argc, char **argv)
                 support_test(test_the_woken_wake_the_next),
                 support_test(test_every_sleeper_is_woken),
                 support_test(test_hints_are_hints),
-                support_test(test_damage),
-                support_test(test_named_damage),
         };
         return support_main(argc, argv, "ring", tests, array_length(tests), 60);
 }
