@@ -44,7 +44,12 @@ run: build
 test: build
 	@$(MESON) test -C $(BUILD) --no-rebuild --print-errorlogs $(addprefix --suite ,$(SUITES))
 
+# What a build directory was set up without, it stays without; so it is set up anew when peers have come.  Without them, the rest
+# is measured.
 bench: packages
+	@if [ -n "$$(tools/install-packages.sh --missing bench)" ]; then \
+	        if tools/install-packages.sh bench; then rm -rf build-bench; else echo "these peers are skipped"; fi; \
+	fi
 	@[ -e build-bench/build.ninja ] || $(MESON) setup build-bench --buildtype=release
 	@$(MESON) compile -C build-bench
 	@$(PYTHON) bench/run.py --builddir build-bench

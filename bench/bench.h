@@ -6,7 +6,10 @@
  * with the monotonic clock, and proves that the work was done: a program whose books do not balance exits with 1 and
  * prints no figure.  run.py calls the programs in turn, so that every number has its peer's beside it.
  *
- * Only the public headers of brood are used in the bench programs, as a user of the library would use them.
+ * A peer that is not to be had on this machine is a skip: bench_skip() says why, and run.py tells it.
+ *
+ * Only the public headers of brood are used in the bench programs, as a user of the library would use them.  This one is C++ as
+ * well, for the peers that are.
  */
 #ifndef BENCH_H
 #define BENCH_H
@@ -18,8 +21,9 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdalign.h>
 #include <stdarg.h>
-#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,8 +34,13 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#ifndef __cplusplus
+#include <stdatomic.h>
+#endif
 
 #define BENCH_CACHE_PAIR 128 /* x86 fetches cache lines in pairs: what two processes write lies this far apart */
+#define BENCH_SKIP 77
+#define BENCH_SPINS 64
 
 __attribute__((noreturn, format(printf, 1, 2))) static inline void bench_die(const char *format, ...)
 {
@@ -45,12 +54,43 @@ __attribute__((noreturn, format(printf, 1, 2))) static inline void bench_die(con
         exit(1);
 }
 
-static inline uint64_t bench_now_ns(void)
+/* What is not to be had here is neither measured nor a failure. */
+__attribute__((noreturn, format(printf, 1, 2))) static inline void bench_skip(const char *format, ...)
+{
+        va_list ap;
+
+        va_start(ap, format);
+        vfprintf(stderr, format, ap);
+        va_end(ap);
+        fputc('\n', stderr);
+        exit(BENCH_SKIP);
+}
+
+static inline uint64_t bench_clock_ns(clockid_t clock)
 {
         struct timespec ts;
 
-        clock_gettime(CLOCK_MONOTONIC, &ts);
+        clock_gettime(clock, &ts);
         return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static inline uint64_t bench_now_ns(void)
+{
+        return bench_clock_ns(CLOCK_MONOTONIC);
+}
+
+/* What all threads of this process have used, in user mode and in the kernel. */
+static inline uint64_t bench_cpu_ns(void)
+{
+        return bench_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+static inline void bench_sleep_ns(uint64_t ns)
+{
+        struct timespec ts = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+
+        while (clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, &ts) == EINTR)
+                ;
 }
 
 static inline void bench_pause(void)
@@ -60,6 +100,32 @@ static inline void bench_pause(void)
 #elif defined(__aarch64__)
         __asm__ volatile("yield");
 #endif
+}
+
+/* One step of waiting for another process without sleeping: it may be at work on the other CPU, or have none to work on. */
+static inline void bench_relax(unsigned *tries)
+{
+        if (++*tries < BENCH_SPINS)
+                bench_pause();
+        else
+                sched_yield();
+}
+
+/* Keep this process on the n-th of the CPUs that it may use, for figures about two CPUs; does nothing where there is one. */
+static inline void bench_pin(int n)
+{
+        cpu_set_t usable, one;
+
+        if (sched_getaffinity(0, sizeof usable, &usable) < 0 || CPU_COUNT(&usable) < 2)
+                return;
+        for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+                if (!CPU_ISSET(cpu, &usable) || n-- > 0)
+                        continue;
+                CPU_ZERO(&one);
+                CPU_SET(cpu, &one);
+                sched_setaffinity(0, sizeof one, &one);
+                return;
+        }
 }
 
 struct bench_options {
@@ -162,13 +228,13 @@ static inline void bench_reap(pid_t pid)
 
 /* A start line in shared memory: everybody who comes waits until `parties` have come.  Used outside of what is timed. */
 struct bench_line {
-        _Atomic uint32_t arrived;
+        uint32_t arrived;
 };
 
 static inline void bench_line_wait(struct bench_line *line, uint32_t parties)
 {
-        atomic_fetch_add(&line->arrived, 1);
-        while (atomic_load(&line->arrived) < parties)
+        __atomic_fetch_add(&line->arrived, 1, __ATOMIC_SEQ_CST);
+        while (__atomic_load_n(&line->arrived, __ATOMIC_SEQ_CST) < parties)
                 sched_yield();
 }
 

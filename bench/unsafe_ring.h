@@ -15,7 +15,6 @@
 
 #define RING_SLOTS 1024u /* a power of two */
 #define RING_MESSAGE 64u
-#define RING_SPINS 64
 
 #ifndef RING_STRIDE
 #define RING_STRIDE 128
@@ -41,14 +40,6 @@ static inline struct unsafe_ring *unsafe_ring_new(void)
         return ring;
 }
 
-static inline void unsafe_ring_relax(unsigned *tries)
-{
-        if (++*tries < RING_SPINS)
-                bench_pause();
-        else
-                sched_yield();
-}
-
 /* Claim the slot of the next ticket; `full` is 0 for a put and 1 for a get.  Waits until there is one. */
 static inline struct unsafe_ring_slot *unsafe_ring_claim(struct unsafe_ring *ring, _Atomic uint64_t *next,
                                                          uint64_t full, uint64_t *ret_ticket)
@@ -70,7 +61,7 @@ static inline struct unsafe_ring_slot *unsafe_ring_claim(struct unsafe_ring *rin
                         continue; /* the failed exchange has loaded the ticket anew */
                 }
                 if ((int64_t)(sequence - (ticket + full)) < 0)
-                        unsafe_ring_relax(&tries); /* behind: full for a put, empty for a get */
+                        bench_relax(&tries); /* behind: full for a put, empty for a get */
                 ticket = atomic_load_explicit(next, memory_order_relaxed);
         }
 }

@@ -16,7 +16,7 @@ texts=()
 for file in "${all[@]}"; do
         [ -f "$file" ] || continue
         case $file in
-        *.c | *.h | *.cc) files+=("$file") texts+=("$file") ;;
+        *.c | *.h | *.cc | *.cpp) files+=("$file") texts+=("$file") ;;
         *.py | *.sh | *.map | *meson.build | meson_options.txt | Makefile | .ci/run) texts+=("$file") ;;
         esac
 done

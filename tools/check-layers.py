@@ -98,7 +98,7 @@ class House:
     def sources(self, directory):
         base = self.root / directory
         for path in sorted(base.rglob("*")):
-            if path.suffix in (".c", ".h", ".S") and path.is_file():
+            if path.suffix in (".c", ".h", ".S", ".cc", ".cpp") and path.is_file():
                 yield path, path.read_text(encoding="utf-8")
 
     def includes(self, text):

@@ -4,6 +4,7 @@
 # install-packages.sh GROUP...: the one list of Debian packages that brood is built and checked with.
 #
 #   build   what `make run`, `make test` and `make bench` need
+#   bench   the peers that `make bench` measures brood against, where they are not the system's own
 #   check   what `.ci/run` and the other quick gates need besides
 #   long    what `make check-all` needs besides: a second libc and a second architecture
 #
@@ -14,6 +15,7 @@ set -euo pipefail
 
 # "a|b": either will do; a is installed where neither is there.
 build=(gcc libc6-dev make meson ninja-build "pkgconf|pkg-config" python3 libcmocka-dev scdoc g++)
+bench=(libboost-dev libck-dev libzmq3-dev)
 check=(clang clang-format clang-tidy "libclang-rt-dev|libclang-rt-14-dev" valgrind gdb)
 long=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross "qemu-user-static|qemu-user" dpkg-dev)
 
@@ -27,10 +29,11 @@ for argument in "$@"; do
         case $argument in
         --missing) only_print=yes ;;
         build) wanted+=("${build[@]}") ;;
+        bench) wanted+=("${bench[@]}") ;;
         check) wanted+=("${check[@]}") ;;
         long) wanted+=("${long[@]}") ;;
         *)
-                echo "usage: $0 [--missing] build|check|long ..." >&2
+                echo "usage: $0 [--missing] build|bench|check|long ..." >&2
                 exit 2
                 ;;
         esac

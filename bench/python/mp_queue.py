@@ -6,6 +6,8 @@ default: its unbounded queue is not slower than a bounded one, and its producers
 """
 
 import multiprocessing
+import os
+import time
 
 from common import check, now_ns, options, report, warmup
 
@@ -38,15 +40,19 @@ def role(queue, books, line, index, pairs, warm, share):
     else:
         consume(queue, warm)
     line.wait()
-    began = now_ns()
+    began, cpu_began = now_ns(), time.process_time_ns()
     if producer:
         produce(queue, index << 32, share)
+        # The thread that does the sending may be far behind.
+        queue.close()
+        queue.join_thread()
     else:
         mine = consume(queue, share)
-    books.put((began, now_ns(), mine))
+    books.put((began, now_ns(), time.process_time_ns() - cpu_began, mine))
 
 
 def stream(pairs, count):
+    """Messages a second, and CPU time of all processes for each of them in ns."""
     queue, books, line = context.Queue(MAXSIZE), context.SimpleQueue(), context.Barrier(2 * pairs)
     share = -(-count // pairs)
     processes = [
@@ -60,12 +66,21 @@ def stream(pairs, count):
         p.join()
         check(p.exitcode == 0, "a child failed")
     expected = sum((i << 32) * share + share * (share - 1) // 2 for i in range(pairs))
-    total = sum(row[2] for row in rows)
+    total = sum(row[3] for row in rows)
     check(total == expected, f"the consumers' sum is {total} instead of {expected}")
-    return share * pairs * 1e9 / (max(row[1] for row in rows) - min(row[0] for row in rows))
+    took = max(row[1] for row in rows) - min(row[0] for row in rows)
+    return share * pairs * 1e9 / took, sum(row[2] for row in rows) / (share * pairs)
+
+
+def pin(n):
+    """To the n-th CPU, as bench_pin() does; before the threads of the queues start."""
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) >= 2:
+        os.sched_setaffinity(0, usable[n : n + 1])
 
 
 def echo(there, back, count):
+    pin(1)
     for _ in range(count):
         back.put(there.get())
 
@@ -75,6 +90,7 @@ def round_trip(count):
     warm = warmup(count)
     p = context.Process(target=echo, args=(there, back, warm + count), daemon=True)
     p.start()
+    pin(0)
     for number in range(warm + count):
         if number == warm:
             began = now_ns()
@@ -87,11 +103,13 @@ def round_trip(count):
 
 
 def main():
-    chosen = options(["1x1", "4x4", "round-trip"])
+    chosen = options(["1x1", "4x4", "cpu", "round-trip"])
     if chosen.figure == "round-trip":
         report("queue", chosen, round_trip(chosen.count), "us")
+    elif chosen.figure == "cpu":
+        report("queue", chosen, stream(1, chosen.count)[1], "ns")
     else:
-        report("queue", chosen, stream(1 if chosen.figure == "1x1" else 4, chosen.count), "msg/s")
+        report("queue", chosen, stream(1 if chosen.figure == "1x1" else 4, chosen.count)[0], "msg/s")
 
 
 if __name__ == "__main__":

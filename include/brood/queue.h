@@ -230,9 +230,9 @@ BROOD_API int brood_queue_give_back(brood_queue *queue, const brood_lease *lease
  * Returns 0; -EINVAL (not joinable, or called more often than messages were got here: Python raises ValueError). */
 BROOD_API int brood_queue_task_done(brood_queue *queue);
 
-/* Wait until every message that was put has been taken, and every lease acknowledged (joinable: every task done).  A dead
+/* Wait until every message that was put has been taken, and every lease acknowledged (joinable: every task done). A dead
  * letter counts as done; a message that was peeked at does not before its release; a reservation is no message yet.
- * Returns 0; -EAGAIN, -ETIMEDOUT; -ECANCELED; -EUSERS; -EUCLEAN; -EINVAL (NULL).  What this process itself holds counts too. */
+ * Returns 0; -EAGAIN, -ETIMEDOUT; -ECANCELED; -EUSERS; -EUCLEAN; -EINVAL (NULL). What this process itself holds counts too. */
 BROOD_API int brood_queue_join(brood_queue *queue, int timeout_ms);
 
 /* ---- closing, asking ---- */
@@ -278,11 +278,11 @@ static inline int brood_queue_stats(brood_queue *queue, brood_queue_statistics *
 
 /* ---- descriptors ---- */
 
-/* A descriptor for poll(2), epoll(7) or an event loop: readable while a message may be there, or the queue is closed.  Then
+/* A descriptor for poll(2), epoll(7) or an event loop: readable while a message may be there, or the queue is closed. Then
  * call brood_queue_get_nowait() (or another call that takes, with timeout 0) until it says -EAGAIN: that is what makes the
- * descriptor quiet again; after -EPIPE it stays readable, so take it out of the loop.  Do not read from it or close it.  It
- * may be readable for nothing, and all who poll it are woken.  From the first call on, each put into an empty queue costs a
- * system call.
+ * descriptor quiet again; at the end of a closed queue it stays readable, so take it out of the loop. Do not read from it
+ * or close it. It may be readable for nothing, and all who poll it are woken. From the first call on, each put into an
+ * empty queue costs a system call.
  * Death: what a killed process held comes back when some call notices, which a process asleep in poll does not: where
  * processes may be killed, let poll return every few hundred milliseconds, and try a get.
  * Returns the descriptor, which belongs to the handle; -EINVAL (NULL). */

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * queue_idle.c: what a queue costs that nobody uses.
+ *
+ *     idle               CPU time of a process while a get is blocked in it for --count ms, in % of that time
+ *     memory-idle        KiB of a queue with default options, after one message has gone through
+ *     memory-burst       KiB more than that, after a burst of --count messages of 64 bytes has been put into it and taken out
+ *                        again, and a get has then been blocked for a second
+ *     memory-burst-1MiB  the same with messages of 1 MiB
+ *
+ * The memory is what the kernel has given to the queue's file: whatever any process has mapped of it, no more is in use.
+ */
+#include "bench.h"
+
+#include <brood/queue.h>
+#include <sys/stat.h>
+
+#define MEMORY_NEEDED_KIB                                                                                              \
+        (6u << 20) /* a burst of 1 GiB, what the queue needs besides, and what is too much to take from others */
+#define MESSAGE_LARGEST (1u << 20)
+
+static brood_queue *queue_new(void)
+{
+        brood_queue *q;
+        int r = brood_queue_new(&q, NULL);
+
+        if (r < 0)
+                bench_die("brood_queue_new: %s", brood_strerror(r));
+        return q;
+}
+
+static void put(brood_queue *q, const void *message, size_t size)
+{
+        int r = brood_queue_put(q, message, size, BROOD_FOREVER);
+
+        if (r < 0)
+                bench_die("brood_queue_put: %s", brood_strerror(r));
+}
+
+static void get(brood_queue *q, void *message, size_t size)
+{
+        ssize_t n = brood_queue_get(q, message, size, BROOD_FOREVER);
+
+        if (n != (ssize_t)size)
+                bench_die("brood_queue_get: %s", n < 0 ? brood_strerror((int)n) : "a message of another size");
+}
+
+static double memory_kib(brood_queue *q)
+{
+        int descriptor[BROOD_QUEUE_DESCRIPTORS];
+        struct stat st;
+        int r = brood_queue_descriptors(q, descriptor);
+
+        if (r < 0)
+                bench_die("brood_queue_descriptors: %s", brood_strerror(r));
+        if (fstat(descriptor[0], &st) < 0)
+                bench_die("fstat: %s", strerror(errno));
+        return (double)st.st_blocks * 512 / 1024;
+}
+
+static double memory_idle(brood_queue *q)
+{
+        uint64_t message[8] = { 0 };
+
+        put(q, message, sizeof message);
+        get(q, message, sizeof message);
+        return memory_kib(q);
+}
+
+static uint64_t available_kib(void)
+{
+        FILE *f = fopen("/proc/meminfo", "re");
+        char line[128];
+        uint64_t kib = 0;
+
+        while (f && fgets(line, sizeof line, f)) {
+                if (sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1)
+                        break;
+        }
+        if (f)
+                fclose(f);
+        return kib;
+}
+
+static double memory_burst(brood_queue *q, size_t size, uint64_t count)
+{
+        double idle = memory_idle(q), after;
+        uint64_t *message = calloc(1, size);
+        ssize_t n;
+
+        if (!message)
+                bench_die("no memory");
+        if (count * size > 1u << 29 && available_kib() < MEMORY_NEEDED_KIB)
+                bench_skip("%u GiB of memory are needed", MEMORY_NEEDED_KIB >> 20);
+        for (uint64_t i = 0; i < count; i++) {
+                message[0] = i;
+                put(q, message, size);
+        }
+        for (uint64_t i = 0; i < count; i++) {
+                get(q, message, size);
+                if (message[0] != i)
+                        bench_die("message %" PRIu64 " came for %" PRIu64, message[0], i);
+        }
+        n = brood_queue_get(q, message, size, 1000);
+        if (n != -ETIMEDOUT)
+                bench_die("an empty queue gave %zd", n);
+        after = memory_kib(q);
+        free(message);
+        return after > idle ? after - idle : 0;
+}
+
+/* A child that waits, and tells its own CPU time of the wait. */
+static double idle(brood_queue *q, uint64_t ms)
+{
+        struct books {
+                struct bench_line start;
+                uint64_t cpu;
+        } *books = bench_shared(sizeof *books);
+        uint64_t message = 1, began;
+        pid_t pid = bench_fork();
+
+        if (pid == 0) {
+                get(q, &message,
+                    sizeof message); /* the first one, so that what it costs to become a user is not counted */
+                bench_line_wait(&books->start, 2);
+                began = bench_cpu_ns();
+                get(q, &message, sizeof message);
+                books->cpu = bench_cpu_ns() - began;
+                _exit(0);
+        }
+        put(q, &message, sizeof message);
+        bench_line_wait(&books->start, 2);
+        began = bench_now_ns();
+        bench_sleep_ns(ms * 1000000u);
+        put(q, &message, sizeof message);
+        bench_reap(pid);
+        return (double)books->cpu * 100 / (double)(bench_now_ns() - began);
+}
+
+int main(int argc, char **argv)
+{
+        struct bench_options o = bench_options_parse(argc, argv);
+        const char *unit = "KiB";
+        brood_queue *q = queue_new();
+        double value = 0;
+
+        if (!strcmp(o.peer, "brood") && !strcmp(o.figure, "idle")) {
+                value = idle(q, o.count);
+                unit = "%";
+        } else if (!strcmp(o.peer, "brood") && !strcmp(o.figure, "memory-idle")) {
+                value = memory_idle(q);
+        } else if (!strcmp(o.peer, "brood") && !strcmp(o.figure, "memory-burst")) {
+                value = memory_burst(q, 64, o.count);
+        } else if (!strcmp(o.peer, "brood") && !strcmp(o.figure, "memory-burst-1MiB")) {
+                value = memory_burst(q, MESSAGE_LARGEST, o.count);
+        } else {
+                bench_options_unknown(&o, "idle, memory-idle, memory-burst, memory-burst-1MiB of brood");
+        }
+        brood_queue_free(q);
+        bench_report("queue", &o, value, unit);
+        return 0;
+}
