@@ -292,7 +292,9 @@ ssize_t ring_put_many(struct ring *ring, const struct iovec *messages, size_t co
         while (i < count) {
                 size_t before = i;
 
-                while (i < count && put_fast(ring, owner, messages[i].iov_base, messages[i].iov_len))
+                /* A cell may have room for more than the queue takes. */
+                while (i < count && messages[i].iov_len <= ring->geometry.message_size &&
+                       put_fast(ring, owner, messages[i].iov_base, messages[i].iov_len))
                         i++;
                 if (i > before)
                         announce(ring, true);

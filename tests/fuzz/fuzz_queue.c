@@ -114,14 +114,15 @@ static void keep(struct held *entry, int handle)
 }
 
 /* The result of a call that ends the holding of something. */
-static void end_holding(struct scene *scene, const char *call, struct held *entry, int handle, int r)
+static void end_holding(struct scene *scene, const char *call, struct held *entry, int handle, int r, bool back)
 {
         bool plain = handle == entry->handle && !entry->crossed && !scene->damaged;
         expect(call, r, EINVAL, EPERM, if_damaged(scene, EUCLEAN));
         if (plain && r != (entry->done ? -EINVAL : 0))
                 fail("%s returned %d for something that is %s", call, r, entry->done ? "done with" : "held");
-        if (entry->done)
-                entry->there = false; /* twice was enough */
+        /* Twice is enough.  What went back may be held by us once more, and then its old description names what is held now. */
+        if (entry->done || back)
+                entry->there = false;
         entry->done = true;
         entry->crossed |= handle != entry->handle;
 }
@@ -256,7 +257,7 @@ static void call_commit(struct scene *scene, enum call which, int handle)
                 return;
         if (which == CANCEL) {
                 int r = brood_queue_cancel(scene->handles[handle], &entry->reservation);
-                end_holding(scene, "cancel", entry, handle, r);
+                end_holding(scene, "cancel", entry, handle, r, false);
                 return;
         }
         size_t size = entry->reservation.size;
@@ -266,7 +267,7 @@ static void call_commit(struct scene *scene, enum call which, int handle)
                 must(r == -EINVAL || r == -EPERM || (scene->damaged && r == -EUCLEAN));
         }
         int r = brood_queue_commit(scene->handles[handle], &entry->reservation, how % 2 ? size : size / 2);
-        end_holding(scene, "commit", entry, handle, r);
+        end_holding(scene, "commit", entry, handle, r, false);
 }
 
 static void call_peek(struct scene *scene, int handle, int timeout)
@@ -321,13 +322,13 @@ static void call_end(struct scene *scene, enum call which, int handle)
                         read_bytes(entry->lease.data, entry->lease.size);
         }
         if (which == RELEASE)
-                end_holding(scene, "release", entry, handle, brood_queue_release(q, &entry->view));
+                end_holding(scene, "release", entry, handle, brood_queue_release(q, &entry->view), false);
         else if (which == UNPEEK)
-                end_holding(scene, "unpeek", entry, handle, brood_queue_unpeek(q, &entry->view));
+                end_holding(scene, "unpeek", entry, handle, brood_queue_unpeek(q, &entry->view), true);
         else if (which == ACKNOWLEDGE)
-                end_holding(scene, "acknowledge", entry, handle, brood_queue_acknowledge(q, &entry->lease));
+                end_holding(scene, "acknowledge", entry, handle, brood_queue_acknowledge(q, &entry->lease), false);
         else
-                end_holding(scene, "give_back", entry, handle, brood_queue_give_back(q, &entry->lease));
+                end_holding(scene, "give_back", entry, handle, brood_queue_give_back(q, &entry->lease), true);
 }
 
 static void call_stats(struct scene *scene, int handle)
