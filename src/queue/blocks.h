@@ -50,8 +50,7 @@ struct blocks {
         struct blocks_tables *tables;
         size_t tables_offset;
         size_t offset, stride; /* of the blocks in the region */
-        uint32_t
-            retired; /* laps that this process has seen the end of since it trimmed; a race only makes it less exact */
+        atomic_u32 retired;    /* laps that this process has seen the end of since it trimmed */
 };
 
 enum { BLOCK_PAST = -1, BLOCK_FUTURE = -2, BLOCK_DAMAGED = -3 };

@@ -56,8 +56,7 @@ struct spill {
         struct spill_shared *shared;
         spill_held held;
         void *context;
-        size_t
-            released; /* bytes of buffers that this process has seen freed since it trimmed; a race only makes it less exact */
+        atomic_u64 released; /* bytes that this process has freed since it trimmed */
 };
 
 /* Lay the tables and the buffers out from `offset` on: the end, or 0 if that is beyond an address space. */
