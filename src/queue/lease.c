@@ -16,6 +16,16 @@ static int lease_inside(brood_queue *queue, uint32_t owner, struct lease_claim *
 
         /* First a place to put it, so that no message is taken that cannot be kept. */
         int r = leases_reserve(&ring->leases, owner, &entry);
+        if (r == -ENOBUFS) {
+                /* What the dead hold is not held; and a message that came back has its entry, and needs no other. */
+                leases_recover(&ring->leases, OWNER_NONE);
+                r = leases_take(&ring->leases, owner, room, ret_claim);
+                if (r == 0)
+                        queue_hold(queue);
+                if (r != -EAGAIN)
+                        return r;
+                r = leases_reserve(&ring->leases, owner, &entry);
+        }
         if (r < 0)
                 return r;
         r = ring_claim(ring, &claim, room, deadline_after_ms(timeout_ms));
