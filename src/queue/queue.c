@@ -271,13 +271,9 @@ int brood_queue_put_nowait(brood_queue *queue, const void *data, size_t size)
 static ssize_t get_task(brood_queue *queue, void *buf, size_t room, int timeout_ms)
 {
         struct lease_claim claim;
-        int r = queue_lease(queue, &claim, room, timeout_ms);
+        int r = queue_lease(queue, &claim, room, buf, timeout_ms);
 
-        if (r < 0)
-                return r;
-        if (claim.size > 0)
-                memcpy(buf, claim.bytes, claim.size);
-        return (ssize_t)claim.size;
+        return r < 0 ? r : (ssize_t)claim.size;
 }
 
 ssize_t brood_queue_get(brood_queue *queue, void *buf, size_t room, int timeout_ms)
@@ -319,14 +315,19 @@ ssize_t brood_queue_get_many(brood_queue *queue, struct iovec *messages, size_t 
                 return r;
         if (!queue->joinable)
                 return ring_get_many(&queue->ring, messages, count, timeout_ms);
-        ssize_t n = 0;
+        uint32_t owner;
+        ssize_t n = ring_register(&queue->ring, &owner);
+        if (n < 0)
+                return n;
         size_t i = 0;
+        ring_enter(&queue->ring);
         for (; i < count; i++) {
                 n = get_task(queue, messages[i].iov_base, messages[i].iov_len, i > 0 ? 0 : timeout_ms);
                 if (n < 0)
                         break;
                 messages[i].iov_len = (size_t)n;
         }
+        ring_leave(&queue->ring);
         return i > 0 ? (ssize_t)i : n;
 }
 
