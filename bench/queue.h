@@ -37,7 +37,7 @@
 
 /* What the processes of one run share; each writes only its own row, and the program itself writes `stop`. */
 struct books {
-        struct bench_line start;
+        struct bench_line start, finish;
         alignas(BENCH_CACHE_PAIR) uint32_t stop;
         struct {
                 alignas(BENCH_CACHE_PAIR) uint64_t began, ended, cpu, sum, count;
@@ -53,11 +53,20 @@ typedef void (*get_function)(void *queue, void *message, size_t size);
  * call. */
 #define EACH_PEER static inline __attribute__((always_inline))
 
-/* What a child does before it ends, if a peer needs that: threads that still have messages to send, say. */
+/* What a child does before it ends, if a peer needs that: threads that still have messages to send, say.  A peer may throw away
+ * what has not been received when its sender leaves; so nobody leaves before all have finished. */
 static void (*role_leave)(void);
 
-__attribute__((noreturn)) static inline void role_end(void)
+/* Peers that need nothing of the kind do not wait: who is finished would take time from those who are not. */
+static inline void role_finish(struct bench_line *finish, uint32_t parties)
 {
+        if (role_leave)
+                bench_line_wait(finish, parties);
+}
+
+__attribute__((noreturn)) static inline void role_end(struct bench_line *finish, uint32_t parties)
+{
+        role_finish(finish, parties);
         if (role_leave)
                 role_leave();
         _exit(0);
@@ -146,7 +155,7 @@ EACH_PEER struct streamed stream(void *queue, put_function put, get_function get
                 books->role[i].ended = bench_now_ns();
                 books->role[i].cpu = bench_cpu_ns() - cpu_began;
                 books->role[i].sum = mine;
-                role_end();
+                role_end(&books->finish, 2 * pairs);
         }
         for (uint32_t i = 0; i < 2 * pairs; i++)
                 bench_reap(pid[i]);
@@ -225,7 +234,7 @@ EACH_PEER double share_of_time(void *queue, put_function put, get_function get, 
                 }
                 books->role[i].sum = sum;
                 books->role[i].count = count;
-                role_end();
+                _exit(0); /* no peer of this figure has anything to do before it leaves */
         }
         bench_line_wait(&books->start, 2 * pairs + 1);
         bench_sleep_ns(ms * 1000000u);
@@ -254,6 +263,7 @@ EACH_PEER double share_of_time(void *queue, put_function put, get_function get, 
 EACH_PEER double round_trip(void *there, void *back, put_function put, get_function get, uint64_t count)
 {
         uint64_t m[MESSAGE_SMALL / sizeof(uint64_t)], warm = bench_warmup(count), began = 0;
+        struct bench_line *finish = (struct bench_line *)bench_shared(sizeof *finish);
         pid_t pid = bench_fork();
 
         bench_pin(pid == 0);
@@ -262,7 +272,7 @@ EACH_PEER double round_trip(void *there, void *back, put_function put, get_funct
                         get(there, m, sizeof m);
                         put(back, m, sizeof m);
                 }
-                role_end();
+                role_end(finish, 2);
         }
         for (uint64_t i = 0; i < warm + count; i++) {
                 if (i == warm)
@@ -276,6 +286,7 @@ EACH_PEER double round_trip(void *there, void *back, put_function put, get_funct
 
         double us = (double)(bench_now_ns() - began) / 1e3 / (double)count;
 
+        role_finish(finish, 2);
         bench_reap(pid);
         return us;
 }
@@ -310,6 +321,7 @@ EACH_PEER uint64_t asleep_receive(void *queue, get_function get)
 EACH_PEER double round_trip_asleep(void *there, void *back, put_function put, get_function get, uint64_t count)
 {
         uint64_t *ns = (uint64_t *)bench_shared(2 * count * sizeof *ns), warm = bench_warmup(count), took;
+        struct bench_line *finish = (struct bench_line *)bench_shared(sizeof *finish);
         pid_t pid = bench_fork();
 
         bench_pin(pid == 0);
@@ -325,7 +337,8 @@ EACH_PEER double round_trip_asleep(void *there, void *back, put_function put, ge
                         ns[2 * (i - warm) + (pid == 0)] = took;
         }
         if (pid == 0)
-                role_end();
+                role_end(finish, 2);
+        role_finish(finish, 2);
         bench_reap(pid);
         qsort(ns, 2 * count, sizeof *ns, compare_numbers);
         return (double)(ns[count - 1] + ns[count]) / 2e3;
