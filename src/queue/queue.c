@@ -378,12 +378,14 @@ int brood_queue_stats_sized(brood_queue *queue, brood_queue_statistics *ret_stat
         struct ring *ring = &queue->ring;
         struct ring_shared *shared = ring->shared;
         struct leases_count leases = leases_count(&ring->leases, OWNER_NONE);
-        ssize_t inside = ring_count(ring, SIZE_MAX);
-        if (inside < 0)
-                return (int)inside;
-        uint64_t claimed = ring_claimed(ring), skipped = load_relaxed(&shared->skipped);
-        uint64_t puts = claimed > skipped ? claimed - skipped : 0;
-        uint64_t held = (uint64_t)inside + leases.own + leases.others;
+        struct ring_census census;
+        int r = ring_take_census(ring, &census);
+        if (r < 0)
+                return r;
+        /* A reservation is not put yet, and a message that is looked at is not gone. */
+        uint64_t claimed = ring_claimed(ring), other = load_relaxed(&shared->skipped) + census.writing;
+        uint64_t puts = claimed > other ? claimed - other : 0;
+        uint64_t held = census.full + census.reading + leases.ready + leases.own + leases.others;
         brood_queue_statistics statistics = {
                 .puts = puts,
                 .gets = puts > held ? puts - held : 0,

@@ -244,6 +244,12 @@ void ring_close(struct ring *ring);
 ssize_t ring_count(struct ring *ring, size_t most);
 int ring_is_full(struct ring *ring);
 
+/* What the positions hold that are not done with: 0 or -EUCLEAN. */
+struct ring_census {
+        uint64_t writing, full, reading;
+};
+int ring_take_census(struct ring *ring, struct ring_census *ret_census);
+
 /* Whether no message is in the ring, claimed or not, nor leased; or -EUCLEAN. */
 int ring_is_done(struct ring *ring);
 
