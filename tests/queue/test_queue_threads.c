@@ -14,6 +14,17 @@
 #include <sched.h>
 #include <sys/syscall.h>
 
+#if defined(__SANITIZE_THREAD__)
+#define WATCHED_BY_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WATCHED_BY_TSAN 1
+#endif
+#endif
+#ifndef WATCHED_BY_TSAN
+#define WATCHED_BY_TSAN 0
+#endif
+
 enum {
         PRODUCERS = 4,
         CONSUMERS = 4,
@@ -389,9 +400,13 @@ static void test_messages_that_are_put_back(void **state)
                             &(struct crowd){ .maxsize = maxsizes[i], .returning = true, .join_first = i % 2 == 0 });
 }
 
+/* Each handle has a mapping of its own.  ThreadSanitizer knows words by their addresses: where a thread of one handle hands a
+ * place to one of the other, which hands it back, it sees the place written again and not what ordered that. */
 static void test_two_handles(void **state)
 {
         (void)state;
+        if (WATCHED_BY_TSAN)
+                skip();
         for (int round = 0; round < support_rounds(3); round++) {
                 run_crowd(&(struct crowd){ .maxsize = 7, .two_handles = true });
                 run_crowd(&(struct crowd){ .maxsize = 0, .two_handles = true, .returning = true, .join_first = true });
