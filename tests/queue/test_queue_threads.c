@@ -105,6 +105,8 @@ static int put_batch(struct user *user, uint32_t first, uint32_t end)
                 messages[count] = (struct iovec){ &records[count], record_make(&records[count], user->id, i) };
         for (size_t done = 0; done < count;) {
                 ssize_t n = brood_queue_put_many(user->queue, messages + done, count - done, LIMIT_MS);
+                if (n <= 0)
+                        fprintf(stderr, "put_many: %s\n", n < 0 ? brood_strerror((int)n) : "nothing was put");
                 require(n > 0 && (size_t)n <= count - done);
                 done += (size_t)n;
         }
