@@ -3,6 +3,14 @@
 #include "os/descriptors.h"
 #include "os/fence.h"
 
+/* From here on nobody rings.  One that rests may have lowered what was raised, and have looked while the bell was still armed:
+ * then it is for us to see that. */
+static void disarm(struct ring *ring, uint32_t armed)
+{
+        if (cas_u32(&ring->shared->bell, armed, armed & ~(uint32_t)BELL_ARMED) && !descriptor_readable(ring->bell_fd))
+                eventfd_raise(ring->bell_fd);
+}
+
 void bell_ring(struct ring *ring)
 {
         uint32_t word = load_seq_cst(&ring->shared->bell);
@@ -10,7 +18,7 @@ void bell_ring(struct ring *ring)
         if (!(word & BELL_ARMED))
                 return;
         eventfd_raise(ring->bell_fd);
-        cas_u32(&ring->shared->bell, word, word & ~(uint32_t)BELL_ARMED);
+        disarm(ring, word);
 }
 
 void bell_rest(struct ring *ring)
@@ -28,7 +36,7 @@ void bell_rest(struct ring *ring)
         if (!fence_everybody())
                 ring_fence_all(ring);
         if (ring_count(ring, 1) != 0 || load_seq_cst(&ring->shared->control) & CONTROL_CLOSED) {
-                cas_u32(bell, armed, armed & ~(uint32_t)BELL_ARMED);
+                disarm(ring, armed);
                 return;
         }
         eventfd_lower(ring->bell_fd);

@@ -29,6 +29,10 @@ static int lease_inside(brood_queue *queue, uint32_t owner, struct lease_claim *
         if (r < 0)
                 return r;
         r = ring_claim(ring, &claim, room, deadline_after_ms(timeout_ms));
+        /* Whoever frees the handle waits for us no longer, and the memory may be gone.  The entry is FILLING by an owner that
+         * leaves the table with the handle: the next look for the dead frees it. */
+        if (r == -ECANCELED)
+                return r;
         if (r < 0 || claim.slot == NULL) {
                 leases_unreserve(&ring->leases, owner, entry);
                 if (r < 0)

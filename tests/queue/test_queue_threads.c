@@ -14,6 +14,17 @@
 #include <sched.h>
 #include <sys/syscall.h>
 
+#if defined(__SANITIZE_THREAD__)
+#define WATCHED_BY_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WATCHED_BY_TSAN 1
+#endif
+#endif
+#ifndef WATCHED_BY_TSAN
+#define WATCHED_BY_TSAN 0
+#endif
+
 enum {
         PRODUCERS = 4,
         CONSUMERS = 4,
@@ -94,6 +105,8 @@ static int put_batch(struct user *user, uint32_t first, uint32_t end)
                 messages[count] = (struct iovec){ &records[count], record_make(&records[count], user->id, i) };
         for (size_t done = 0; done < count;) {
                 ssize_t n = brood_queue_put_many(user->queue, messages + done, count - done, LIMIT_MS);
+                if (n <= 0)
+                        fprintf(stderr, "put_many: %s\n", n < 0 ? brood_strerror((int)n) : "nothing was put");
                 require(n > 0 && (size_t)n <= count - done);
                 done += (size_t)n;
         }
@@ -357,7 +370,9 @@ static void run_crowd(const struct crowd *crowd)
         assert_int_equal(statistics.puts, PRODUCERS * MESSAGES);
         assert_int_equal(statistics.gets, PRODUCERS * MESSAGES);
         assert_int_equal(statistics.leased, 0);
-        assert_int_equal(statistics.deliveries, atomic_load(&books->leased));
+        /* What was given back may have been taken by who gets or peeks, which counts as a delivery as well. */
+        assert_in_range(statistics.deliveries, (uint64_t)atomic_load(&books->leased),
+                        (uint64_t)(atomic_load(&books->leased) + atomic_load(&books->given_back)));
         assert_int_equal(statistics.redeliveries, atomic_load(&books->given_back));
         assert_int_equal(statistics.dead_letters, 0);
         assert_int_equal(statistics.repairs, 0);
@@ -389,9 +404,13 @@ static void test_messages_that_are_put_back(void **state)
                             &(struct crowd){ .maxsize = maxsizes[i], .returning = true, .join_first = i % 2 == 0 });
 }
 
+/* Each handle has a mapping of its own.  ThreadSanitizer knows words by their addresses: where a thread of one handle hands a
+ * place to one of the other, which hands it back, it sees the place written again and not what ordered that. */
 static void test_two_handles(void **state)
 {
         (void)state;
+        if (WATCHED_BY_TSAN)
+                skip();
         for (int round = 0; round < support_rounds(3); round++) {
                 run_crowd(&(struct crowd){ .maxsize = 7, .two_handles = true });
                 run_crowd(&(struct crowd){ .maxsize = 0, .two_handles = true, .returning = true, .join_first = true });
