@@ -33,7 +33,7 @@ static void __attribute__((noinline)) after_some_takes(struct ring *ring, struct
         blocks_retire(&ring->blocks);
         set_bits_u32(&ring->shared->litter, 1);
         if (load_relaxed(&ring->blocks.retired) >= MANY_BLOCKS && ring_count(ring, BLOCK_SLOTS) < BLOCK_SLOTS)
-                ring_trim(ring);
+                ring_trim_blocks(ring);
 }
 
 static inline void after_take(struct ring *ring, uint64_t start, struct position at)
@@ -48,8 +48,9 @@ void ring_freed(struct ring *ring, struct body body)
         if (body.class != 0 && spill_valid(&ring->spill, body)) {
                 spill_freed(&ring->spill, body);
                 set_bits_u32(&ring->shared->litter, 1);
-                if (load_relaxed(&ring->spill.released) >= MANY_BYTES && ring_count(ring, 1) == 0)
-                        ring_trim(ring);
+                if (load_relaxed(&ring->spill.released) >= MANY_BYTES && spill_used(&ring->spill) >= MANY_BYTES &&
+                    ring_count(ring, 1) == 0)
+                        ring_trim_buffers(ring);
         }
         announce(ring, false);
 }
@@ -164,7 +165,7 @@ static enum look look_for_message(struct ring *ring, size_t room, uint32_t owner
 /* Are there messages behind the head, which getters passed while one that has since died was reading them?  Walk from the
  * last settled position; every position is walked once, as long as nobody dies.  LOOK_DONE: yes, the head is back there.
  * What this process itself is reading is no reason to wait: it cannot die and leave us here. */
-static enum look find_strays(struct ring *ring)
+static enum look find_strays(struct ring *ring, bool ask)
 {
         struct ring_shared *shared = ring->shared;
         uint64_t start = load_relaxed(&shared->settled);
@@ -186,7 +187,7 @@ static enum look find_strays(struct ring *ring)
                 }
                 if (kind != READING)
                         return seen; /* a putter's claim: what is behind it is not for us yet */
-                if (repair_if_dead(ring, walk.at, walk.slot, walk.state))
+                if (ask && repair_if_dead(ring, walk.at, walk.slot, walk.state))
                         return LOOK_DONE;
                 settled = false;
                 if (state_owner(walk.state) != ring->owner)
@@ -229,9 +230,10 @@ static enum look settle_message(struct ring *ring, const struct sight *sight)
         enum kind kind = sight->slot == NULL ? EMPTY : state_kind(sight->state);
         bool closed = load_seq_cst(&ring->shared->control) & CONTROL_CLOSED;
 
-        if (in_lap && kind == WRITING && repair_if_dead(ring, sight->at, sight->slot, sight->state))
+        if (in_lap && kind == WRITING && time_to_ask(sight) &&
+            repair_if_dead(ring, sight->at, sight->slot, sight->state))
                 return LOOK_DONE;
-        enum look seen = find_strays(ring);
+        enum look seen = find_strays(ring, time_to_ask(sight));
         if (seen == LOOK_DONE || seen == LOOK_DAMAGED)
                 return seen;
         if (find_returned(ring, sight->patient) == LOOK_DONE)

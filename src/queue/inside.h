@@ -171,6 +171,14 @@ bool walk_begin(struct ring *ring, struct walk *walk);
 bool walk_on(struct ring *ring, struct walk *walk);
 void walk_next(struct ring *ring, struct walk *walk);
 
+/* Whether to ask if the owner of a claim lives, which costs some system calls: most claims are over in a moment, so who may
+ * wait
+ * sleeps once before. */
+static inline bool time_to_ask(const struct sight *sight)
+{
+        return !sight->patient || sight->slept;
+}
+
 /* Whether the owner of a claim that is in our way is dead; if so, the claim is undone. */
 bool repair_if_dead(struct ring *ring, struct position at, struct ring_slot *slot, uint64_t state);
 

@@ -112,7 +112,8 @@ static void count_letter(struct leases *leases, struct lease_entry *entry, uint6
         uint64_t mine = (uint64_t)word_generation(seen) + 1;
         struct body body = body_of(load_relaxed(&entry->body));
 
-        /* Once a generation, whoever helps: so a letter is counted exactly once, wherever its counter dies.  If the entry has moved
+        /* Once a generation, whoever helps: so a letter is counted exactly once, wherever its counter dies.  If the entry
+         * has moved
          * on, the count that was read may be that of a later letter; if it has not, a later letter makes the swap fail. */
         if (load_acquire(&entry->word) != seen)
                 return;

@@ -171,6 +171,8 @@ static enum look settle_place(struct ring *ring, const struct sight *sight)
                 return LOOK_NOTHING;
         if (kind != WRITING && kind != READING)
                 return kind == FULL ? LOOK_NOTHING : LOOK_BUSY;
+        if (!time_to_ask(sight))
+                return LOOK_BUSY;
         /* The claim in the way is that of the lap before. */
         struct position at = { .lap = state_lap(sight->state), .index = sight->at.index };
         return repair_if_dead(ring, at, sight->slot, sight->state) ? LOOK_DONE : LOOK_BUSY;

@@ -431,16 +431,26 @@ uint64_t ring_claimed(struct ring *ring)
         return count > before ? count - before : 0;
 }
 
-void ring_trim(struct ring *ring)
+void ring_trim_blocks(struct ring *ring)
 {
         uint32_t owner;
 
-        if (ring_own(ring, &owner) < 0)
+        if (ring->geometry.bounded || ring_own(ring, &owner) < 0)
                 return;
-        if (!ring->geometry.bounded) {
-                blocks_retire(&ring->blocks);
-                blocks_trim(&ring->blocks, owner, KEEP_BLOCKS);
-        }
-        if (ring->spill.geometry.classes > 0)
+        blocks_retire(&ring->blocks);
+        blocks_trim(&ring->blocks, owner, KEEP_BLOCKS);
+}
+
+void ring_trim_buffers(struct ring *ring)
+{
+        uint32_t owner;
+
+        if (ring->spill.geometry.classes > 0 && ring_own(ring, &owner) == 0)
                 spill_trim(&ring->spill, owner, KEEP_BYTES);
+}
+
+void ring_trim(struct ring *ring)
+{
+        ring_trim_blocks(ring);
+        ring_trim_buffers(ring);
 }

@@ -192,7 +192,8 @@ struct sight {
         struct body spare;        /* a buffer that a putter has found */
         struct lease_claim lease; /* the message came back, and this is it... */
         bool leased;              /* ...if this says so */
-        bool patient;             /* the call may wait */
+        bool patient;             /* the call may wait... */
+        bool slept;               /* ...and has */
         int error;
 };
 
@@ -264,6 +265,8 @@ void ring_wake_all(struct ring *ring);
 
 /* Give memory that is not needed now back to the kernel. */
 void ring_trim(struct ring *ring);
+void ring_trim_blocks(struct ring *ring);
+void ring_trim_buffers(struct ring *ring);
 
 /* ---- for leases: what a message is and where ---- */
 

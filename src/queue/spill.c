@@ -229,6 +229,17 @@ unsigned char *spill_bytes(const struct spill *spill, struct body body)
         return region_at(spill->region, data_offset(spill, body.class, body.buffer));
 }
 
+size_t spill_used(struct spill *spill)
+{
+        size_t used = 0;
+
+        for (uint32_t class = 1; class <= spill->geometry.classes; class ++)
+                used += load_relaxed(&spill->shared->class[class].high) * class_size(class);
+        if (used < load_relaxed(&spill->released))
+                store_relaxed(&spill->released, 0);
+        return used;
+}
+
 /* Trim the buffers [from, to) of a class, whose words share one page of the table.  Whether all of them were free. */
 static bool trim_page(struct spill *spill, uint32_t class, uint32_t from, uint32_t to, uint32_t owner)
 {

@@ -92,6 +92,11 @@ bool spill_valid(const struct spill *spill, struct body body);
 /* The bytes of a valid body. */
 unsigned char *spill_bytes(const struct spill *spill, struct body body);
 
+/* Bytes of buffers that were used since they were trimmed last: all there may be memory behind.  If it is less than what was
+ * freed
+ * meanwhile, the same buffers go round and round: then the count of what was freed begins anew. */
+size_t spill_used(struct spill *spill);
+
 /* Give the memory of free buffers back to the kernel, but for about `keep` bytes. */
 void spill_trim(struct spill *spill, uint32_t owner, size_t keep);
 

@@ -93,9 +93,9 @@ static void sleep_a_slice(struct ring *ring, atomic_u32 *word, uint32_t prepared
 }
 
 /* Announce a sleep, and order that before all that this process reads from here on. */
-static uint32_t prepare(struct ring *ring, atomic_u32 *word, bool *ret_fenced)
+static uint32_t prepare(struct ring *ring, atomic_u32 *word, uint32_t last, bool *ret_fenced)
 {
-        uint32_t prepared = waitword_prepare(word);
+        uint32_t prepared = waitword_prepare(word, last);
 
         *ret_fenced = fence_everybody();
         if (!*ret_fenced)
@@ -103,30 +103,46 @@ static uint32_t prepare(struct ring *ring, atomic_u32 *word, bool *ret_fenced)
         return prepared;
 }
 
+/* A sleeper has got what it came for.  Whoever was woken may be the only one who was: if there is more, the next one must
+ * be; and if what
+ * is there is too large for this one alone, too.  The waker has taken the bit away from the others who sleep. */
+static void pass_on(struct ring *ring, const struct side *side, atomic_u32 *word, const struct sight *sight,
+                    enum look seen)
+{
+        bool fenced;
+
+        if (!waitword_has_others(word))
+                return;
+        prepare(ring, word, 0, &fenced);
+        if (seen == LOOK_TOO_LARGE || (seen == LOOK_DONE && side->more(ring, sight)))
+                waitword_wake_one(word);
+}
+
 int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
               int64_t deadline)
 {
         atomic_u32 *word = (atomic_u32 *)(void *)((unsigned char *)ring->shared + side->word);
         int64_t busy_ms = 1;
-        bool slept = false, fenced = true;
+        bool fenced = true;
+        uint32_t prepared = 0;
         enum look seen;
 
         sight->patient = deadline != DEADLINE_NOW;
         if (sight->patient && spin(ring, side, size, owner, sight, &seen))
                 return look_error(seen, sight);
         for (;;) {
-                uint32_t prepared = sight->patient ? prepare(ring, word, &fenced) : 0;
-
-                if (load_seq_cst(&ring->canceled))
-                        return -ECANCELED;
-                seen = side->look(ring, size, owner, sight);
+                /* Who was woken looks first: what it finds needs no preparations. */
+                seen = sight->slept ? side->look(ring, size, owner, sight) : LOOK_NOTHING;
+                if (!look_is_final(seen)) {
+                        if (sight->patient)
+                                prepared = prepare(ring, word, prepared, &fenced);
+                        if (load_seq_cst(&ring->canceled))
+                                return -ECANCELED;
+                        seen = side->look(ring, size, owner, sight);
+                }
                 if (look_is_final(seen)) {
-                        /* Whoever was woken may be the only one who was: if there is more, the next one must be. */
-                        if (seen == LOOK_DONE && slept && waitword_has_sleepers(word) && side->more(ring, sight))
-                                waitword_wake_one(word);
-                        /* Nor may the message be too large for it alone. */
-                        if (seen == LOOK_TOO_LARGE)
-                                waitword_wake_one(word);
+                        if (sight->slept)
+                                pass_on(ring, side, word, sight, seen);
                         return look_error(seen, sight);
                 }
                 seen = side->settle(ring, sight);
@@ -140,7 +156,7 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
                 if (now >= deadline)
                         return -ETIMEDOUT;
                 sleep_a_slice(ring, word, prepared, fenced, seen, &busy_ms, deadline);
-                slept = true;
+                sight->slept = true;
                 if (side->trims && clock_now() - now >= SLICE_WATCH_MS * NS_PER_MS &&
                     load_relaxed(&ring->shared->litter) && exchange_seq_cst(&ring->shared->litter, 0))
                         ring_trim(ring);
@@ -158,7 +174,7 @@ int ring_join(struct ring *ring, int64_t deadline)
         set_bits_u32(&ring->shared->control, CONTROL_JOINED);
         for (;;) {
                 bool fenced;
-                uint32_t prepared = prepare(ring, &ring->shared->joiners, &fenced);
+                uint32_t prepared = prepare(ring, &ring->shared->joiners, 0, &fenced);
 
                 r = load_seq_cst(&ring->canceled) ? -ECANCELED : ring_is_done(ring);
                 if (r != 0)

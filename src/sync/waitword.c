@@ -5,14 +5,16 @@
 #include <errno.h>
 #include <limits.h>
 
-uint32_t waitword_prepare(atomic_u32 *word)
+uint32_t waitword_prepare(atomic_u32 *word, uint32_t last)
 {
         for (;;) {
                 uint32_t now = load_seq_cst(word);
-                if (now & WAITWORD_SLEEPERS)
-                        return now;
-                if (cas_u32(word, now, now | WAITWORD_SLEEPERS))
-                        return now | WAITWORD_SLEEPERS;
+                uint32_t next = now | WAITWORD_SLEEPERS;
+
+                if (now & WAITWORD_SLEEPERS && now != last)
+                        next |= WAITWORD_MANY;
+                if (next == now || cas_u32(word, now, next))
+                        return next;
         }
 }
 
@@ -25,11 +27,14 @@ int waitword_sleep(atomic_u32 *word, uint32_t prepared, int64_t deadline)
 
 void waitword_wake_slow(atomic_u32 *word, int count)
 {
-        uint32_t now = load_seq_cst(word);
+        uint32_t now = load_seq_cst(word), next;
 
-        while (!cas_u32(word, now, (now + WAITWORD_EVENT) & ~WAITWORD_SLEEPERS))
-                now = load_seq_cst(word);
-        futex_wake(word, count);
+        do
+                next = (now + WAITWORD_EVENT) & ~WAITWORD_SLEEPERS;
+        while (!cas_u32(word, now, next) && (now = load_seq_cst(word), true));
+        /* Nobody is left asleep: whoever has prepared since has changed the word. */
+        if (futex_wake(word, count) < count && next & WAITWORD_MANY)
+                cas_u32(word, next, next & ~WAITWORD_MANY);
 }
 
 void waitword_wake_all(atomic_u32 *word)

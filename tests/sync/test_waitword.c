@@ -24,10 +24,16 @@ static void test_words(void **state)
         assert_int_equal(load_relaxed(&word), 0);
         assert_false(waitword_has_sleepers(&word));
 
-        uint32_t prepared = waitword_prepare(&word);
+        uint32_t prepared = waitword_prepare(&word, 0);
         assert_int_equal(prepared, WAITWORD_SLEEPERS);
         assert_int_equal(load_relaxed(&word), prepared);
-        assert_int_equal(waitword_prepare(&word), prepared);
+        /* The same sleeper again; another, who cannot know whose the bit is. */
+        assert_int_equal(waitword_prepare(&word, prepared), prepared);
+        assert_false(waitword_has_others(&word));
+        assert_int_equal(waitword_prepare(&word, 0), WAITWORD_SLEEPERS | WAITWORD_MANY);
+        assert_true(waitword_has_others(&word));
+        assert_int_equal(waitword_sleep(&word, prepared, DEADLINE_NEVER), 0); /* it has changed: look again */
+        store_relaxed(&word, prepared);
         assert_true(waitword_has_sleepers(&word));
         assert_int_equal(waitword_sleep(&word, prepared, DEADLINE_NOW), -ETIMEDOUT);
         int64_t deadline = in_ms(20);
@@ -40,18 +46,25 @@ static void test_words(void **state)
         assert_int_equal(waitword_sleep(&word, prepared, DEADLINE_NEVER), 0);
 
         /* A bit that nobody stands behind any more costs one call, not one for each change. */
-        waitword_prepare(&word);
+        waitword_prepare(&word, 0);
         waitword_wake_one(&word);
         assert_int_equal(load_relaxed(&word), 2 * WAITWORD_EVENT);
         waitword_wake_one(&word);
         assert_int_equal(load_relaxed(&word), 2 * WAITWORD_EVENT);
+
+        /* Nor do two: the wake that finds nobody takes both away. */
+        waitword_prepare(&word, 0);
+        waitword_prepare(&word, 0);
+        waitword_wake_one(&word);
+        assert_int_equal(load_relaxed(&word), 3 * WAITWORD_EVENT);
+        store_relaxed(&word, 2 * WAITWORD_EVENT);
 
         /* wake_all concerns also those whose bit another wake has cleared. */
         waitword_wake_all(&word);
         assert_int_equal(load_relaxed(&word), 3 * WAITWORD_EVENT);
 
         /* The count wraps around, and the bit with it not. */
-        store_relaxed(&word, UINT32_MAX);
+        store_relaxed(&word, UINT32_MAX & ~WAITWORD_MANY);
         waitword_wake_one(&word);
         assert_int_equal(load_relaxed(&word), 0);
 }
@@ -82,7 +95,7 @@ static int take_all(void *arg)
         struct tokens *tokens = arg;
 
         while (load_seq_cst(&tokens->taken) < GIVERS * tokens->each) {
-                uint32_t prepared = waitword_prepare(&tokens->word);
+                uint32_t prepared = waitword_prepare(&tokens->word, 0);
                 if (take(tokens)) {
                         if (atomic_fetch_add(&tokens->taken, 1) + 1 == GIVERS * tokens->each)
                                 waitword_wake_all(&tokens->word);
@@ -150,7 +163,7 @@ static int answer(void *arg)
 
         for (uint32_t i = 1; i <= tokens->each; i++) {
                 while (load_seq_cst(&tokens->count) != i) {
-                        uint32_t prepared = waitword_prepare(&tokens->word);
+                        uint32_t prepared = waitword_prepare(&tokens->word, 0);
                         if (load_seq_cst(&tokens->count) == i)
                                 break;
                         require_int(waitword_sleep(&tokens->word, prepared, in_ms(CHECK_HANG_MS)), 0);
@@ -183,7 +196,7 @@ static int sleep_until_set(void *arg)
         atomic_u32 *words = arg;
 
         while (load_seq_cst(&words[1]) == 0) {
-                uint32_t prepared = waitword_prepare(&words[0]);
+                uint32_t prepared = waitword_prepare(&words[0], 0);
                 if (load_seq_cst(&words[1]) != 0)
                         break;
                 fetch_add_relaxed(&words[2], 1);
