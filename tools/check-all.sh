@@ -118,7 +118,7 @@ fi
 
 # A minute of kills in the queue, and the kill after every instruction rather than after some of them.
 BROOD_TEST_ROUNDS=60 tests_of "storm, a minute" 300 build -- storm
-BROOD_TEST_ROUNDS=100000 tests_of "step, every instruction" 1500 build -- step
+BROOD_TEST_ROUNDS=100000 tests_of "step, every instruction" 2000 build -- step
 
 # Each round of these draws its own seed and prints it.
 tests_of "kill and stress, $repeat times" $((repeat * 300)) build -- --suite kill --suite stress --repeat "$repeat"

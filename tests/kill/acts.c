@@ -235,6 +235,11 @@ const struct act acts[] = {
         { .name = "get, not done", .kind = ACT_LOOKS, .count = 1, .joinable = true, .call = get_and_leave_undone },
         { .name = "close", .kind = ACT_CLOSES, .call = close_it },
         { .name = "put, free", .kind = ACT_PUTS, .count = 1, .call = put_and_free, .long_one = true },
-        { .name = "attach, put", .kind = ACT_PUTS, .count = 1, .call = attach_and_put, .long_one = true },
+        { .name = "attach, put",
+          .kind = ACT_PUTS,
+          .count = 1,
+          .call = attach_and_put,
+          .registers = true,
+          .long_one = true },
 };
 const int acts_count = (int)array_length(acts);

@@ -51,6 +51,7 @@ struct act {
         bool joinable;      /* in a queue with task_done */
         bool puts_back;     /* what was looked at is the oldest message again */
         bool keeps_nothing; /* after its success no message is there */
+        bool registers;     /* and reads /proc for it, which is not the same way each time */
         bool long_one;      /* takes a path of which only some states are worth the time */
         void (*call)(struct scene *scene, struct seat *seat);
 };
