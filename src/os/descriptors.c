@@ -59,6 +59,7 @@ int eventfd_new_counting(void)
 
 int64_t eventfd_id(int fd)
 {
+        KEEP_ERRNO;
         char path[48], text[1024];
 
         snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);

@@ -152,8 +152,11 @@ int blocks_map(struct blocks *blocks, uint64_t lap)
         uint64_t hollow = state_make(lap, (enum kind)HOLLOW, OWNER_NONE);
         if (load_relaxed(word) == hollow) {
                 r = region_commit(blocks->region, blocks->offset + (size_t)block * blocks->stride, blocks->stride);
-                if (r < 0)
+                if (r < 0) {
+                        /* Free again: this lap may be tried for as often as there are blocks. */
+                        cas_u64(word, hollow, state_make(first - 1, (enum kind)HOLLOW, OWNER_NONE));
                         return r;
+                }
                 cas_u64(word, hollow, state_make(lap, (enum kind)RESIDENT, OWNER_NONE));
         }
         prepare_slots(blocks, block, lap);

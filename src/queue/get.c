@@ -342,14 +342,16 @@ void ring_unclaim(struct ring *ring, const struct ring_claim *claim)
 static ssize_t get_slow(struct ring *ring, void *buf, size_t room, int64_t deadline)
 {
         struct ring_claim claim;
-        int r = ring_claim(ring, &claim, room, deadline);
 
-        if (r < 0)
-                return r;
-        if (claim.size > 0)
-                memcpy(buf, claim.bytes, claim.size);
-        ring_release(ring, &claim);
-        return (ssize_t)claim.size;
+        ring_enter(ring);
+        int r = ring_claim(ring, &claim, room, deadline);
+        if (r == 0) {
+                if (claim.size > 0)
+                        memcpy(buf, claim.bytes, claim.size);
+                ring_release(ring, &claim);
+        }
+        ring_leave(ring);
+        return r < 0 ? r : (ssize_t)claim.size;
 }
 
 ssize_t ring_get(struct ring *ring, void *buf, size_t room, int timeout_ms)
@@ -375,6 +377,7 @@ ssize_t ring_get_many(struct ring *ring, struct iovec *messages, size_t count, i
 
         if (n < 0)
                 return n;
+        ring_enter(ring);
         while (i < count) {
                 size_t before = i;
 
@@ -390,6 +393,7 @@ ssize_t ring_get_many(struct ring *ring, struct iovec *messages, size_t count, i
                         break;
                 messages[i++].iov_len = (size_t)n;
         }
+        ring_leave(ring);
         return i > 0 ? (ssize_t)i : n;
 }
 

@@ -6,18 +6,26 @@
 #include "queue/queue.h"
 
 #include <errno.h>
+#include <string.h>
 
-int queue_lease(brood_queue *queue, struct lease_claim *ret_claim, size_t room, int timeout_ms)
+static int lease_inside(brood_queue *queue, uint32_t owner, struct lease_claim *ret_claim, size_t room, int timeout_ms)
 {
         struct ring *ring = &queue->ring;
         struct ring_claim claim;
-        uint32_t owner, entry;
-        int r = ring_register(ring, &owner);
+        uint32_t entry;
 
-        if (r < 0)
-                return r;
         /* First a place to put it, so that no message is taken that cannot be kept. */
-        r = leases_reserve(&ring->leases, owner, &entry);
+        int r = leases_reserve(&ring->leases, owner, &entry);
+        if (r == -ENOBUFS) {
+                /* What the dead hold is not held; and a message that came back has its entry, and needs no other. */
+                leases_recover(&ring->leases, OWNER_NONE);
+                r = leases_take(&ring->leases, owner, room, ret_claim);
+                if (r == 0)
+                        queue_hold(queue);
+                if (r != -EAGAIN)
+                        return r;
+                r = leases_reserve(&ring->leases, owner, &entry);
+        }
         if (r < 0)
                 return r;
         r = ring_claim(ring, &claim, room, deadline_after_ms(timeout_ms));
@@ -37,13 +45,28 @@ int queue_lease(brood_queue *queue, struct lease_claim *ret_claim, size_t room, 
         return 0;
 }
 
+int queue_lease(brood_queue *queue, struct lease_claim *ret_claim, size_t room, void *buf, int timeout_ms)
+{
+        uint32_t owner;
+        int r = ring_register(&queue->ring, &owner);
+
+        if (r < 0)
+                return r;
+        ring_enter(&queue->ring);
+        r = lease_inside(queue, owner, ret_claim, room, timeout_ms);
+        if (r == 0 && buf != NULL && ret_claim->size > 0)
+                memcpy(buf, ret_claim->bytes, ret_claim->size);
+        ring_leave(&queue->ring);
+        return r;
+}
+
 int brood_queue_lease(brood_queue *queue, brood_lease *ret_lease, int timeout_ms)
 {
         struct lease_claim claim;
 
         if (queue == NULL || ret_lease == NULL || queue->joinable)
                 return -EINVAL;
-        int r = queue_lease(queue, &claim, SIZE_MAX, timeout_ms);
+        int r = queue_lease(queue, &claim, SIZE_MAX, NULL, timeout_ms);
         if (r < 0)
                 return r;
         *ret_lease = (brood_lease){

@@ -108,11 +108,14 @@ void leases_unreserve(struct leases *leases, uint32_t owner, uint32_t entry)
 
 static void count_letter(struct leases *leases, struct lease_entry *entry, uint64_t seen)
 {
-        uint64_t letters = load_relaxed(&entry->letters);
+        uint64_t letters = load_acquire(&entry->letters);
         uint64_t mine = (uint64_t)word_generation(seen) + 1;
         struct body body = body_of(load_relaxed(&entry->body));
 
-        /* Once a generation, whoever helps: so a letter is counted exactly once, wherever its counter dies. */
+        /* Once a generation, whoever helps: so a letter is counted exactly once, wherever its counter dies.  If the entry has moved
+         * on, the count that was read may be that of a later letter; if it has not, a later letter makes the swap fail. */
+        if (load_acquire(&entry->word) != seen)
+                return;
         if (letters >> 32 != mine)
                 cas_u64(&entry->letters, letters, mine << 32 | (uint32_t)(letters + 1));
         cas_u64(&entry->word, seen, word_make(word_generation(seen) + 1, 0, FREE, OWNER_NONE));

@@ -10,15 +10,22 @@
 int brood_queue_reserve(brood_queue *queue, brood_reservation *ret_reservation, size_t size, int timeout_ms)
 {
         struct ring_place place;
+        uint32_t owner;
 
         if (queue == NULL || ret_reservation == NULL)
                 return -EINVAL;
         if (size > queue->ring.geometry.message_size)
                 return -EMSGSIZE;
-        int r = ring_reserve(&queue->ring, &place, size, deadline_after_ms(timeout_ms));
+        int r = ring_register(&queue->ring, &owner);
         if (r < 0)
                 return r;
-        queue_hold(queue);
+        ring_enter(&queue->ring);
+        r = ring_reserve(&queue->ring, &place, size, deadline_after_ms(timeout_ms));
+        if (r == 0)
+                queue_hold(queue);
+        ring_leave(&queue->ring);
+        if (r < 0)
+                return r;
         *ret_reservation = (brood_reservation){
                 .data = place.bytes,
                 .size = size,
@@ -72,13 +79,20 @@ int brood_queue_cancel(brood_queue *queue, const brood_reservation *reservation)
 int brood_queue_peek(brood_queue *queue, brood_view *ret_view, int timeout_ms)
 {
         struct ring_claim claim;
+        uint32_t owner;
 
         if (queue == NULL || ret_view == NULL || queue->joinable)
                 return -EINVAL;
-        int r = ring_claim(&queue->ring, &claim, SIZE_MAX, deadline_after_ms(timeout_ms));
+        int r = ring_register(&queue->ring, &owner);
         if (r < 0)
                 return r;
-        queue_hold(queue);
+        ring_enter(&queue->ring);
+        r = ring_claim(&queue->ring, &claim, SIZE_MAX, deadline_after_ms(timeout_ms));
+        if (r == 0)
+                queue_hold(queue);
+        ring_leave(&queue->ring);
+        if (r < 0)
+                return r;
         *ret_view = (brood_view){ .data = claim.bytes, .size = claim.size };
         if (claim.slot == NULL) {
                 ret_view->hidden[0] = (uint64_t)claim.lease.generation << 32 | claim.lease.entry;

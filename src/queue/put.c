@@ -255,14 +255,16 @@ void ring_cancel(struct ring *ring, const struct ring_place *place)
 static int put_slow(struct ring *ring, const void *data, size_t size, int64_t deadline)
 {
         struct ring_place place;
-        int r = ring_reserve(ring, &place, size, deadline);
 
-        if (r < 0)
-                return r;
-        if (size > 0)
-                memcpy(place.bytes, data, size);
-        ring_commit(ring, &place, size);
-        return 0;
+        ring_enter(ring);
+        int r = ring_reserve(ring, &place, size, deadline);
+        if (r == 0) {
+                if (size > 0)
+                        memcpy(place.bytes, data, size);
+                ring_commit(ring, &place, size);
+        }
+        ring_leave(ring);
+        return r;
 }
 
 int ring_put(struct ring *ring, const void *data, size_t size, int timeout_ms)
@@ -289,6 +291,7 @@ ssize_t ring_put_many(struct ring *ring, const struct iovec *messages, size_t co
 
         if (r < 0)
                 return r;
+        ring_enter(ring);
         while (i < count) {
                 size_t before = i;
 
@@ -311,5 +314,6 @@ ssize_t ring_put_many(struct ring *ring, const struct iovec *messages, size_t co
                         break;
                 i++;
         }
+        ring_leave(ring);
         return i > 0 ? (ssize_t)i : r;
 }

@@ -271,13 +271,9 @@ int brood_queue_put_nowait(brood_queue *queue, const void *data, size_t size)
 static ssize_t get_task(brood_queue *queue, void *buf, size_t room, int timeout_ms)
 {
         struct lease_claim claim;
-        int r = queue_lease(queue, &claim, room, timeout_ms);
+        int r = queue_lease(queue, &claim, room, buf, timeout_ms);
 
-        if (r < 0)
-                return r;
-        if (claim.size > 0)
-                memcpy(buf, claim.bytes, claim.size);
-        return (ssize_t)claim.size;
+        return r < 0 ? r : (ssize_t)claim.size;
 }
 
 ssize_t brood_queue_get(brood_queue *queue, void *buf, size_t room, int timeout_ms)
@@ -319,14 +315,19 @@ ssize_t brood_queue_get_many(brood_queue *queue, struct iovec *messages, size_t 
                 return r;
         if (!queue->joinable)
                 return ring_get_many(&queue->ring, messages, count, timeout_ms);
-        ssize_t n = 0;
+        uint32_t owner;
+        ssize_t n = ring_register(&queue->ring, &owner);
+        if (n < 0)
+                return n;
         size_t i = 0;
+        ring_enter(&queue->ring);
         for (; i < count; i++) {
                 n = get_task(queue, messages[i].iov_base, messages[i].iov_len, i > 0 ? 0 : timeout_ms);
                 if (n < 0)
                         break;
                 messages[i].iov_len = (size_t)n;
         }
+        ring_leave(&queue->ring);
         return i > 0 ? (ssize_t)i : n;
 }
 
@@ -377,12 +378,14 @@ int brood_queue_stats_sized(brood_queue *queue, brood_queue_statistics *ret_stat
         struct ring *ring = &queue->ring;
         struct ring_shared *shared = ring->shared;
         struct leases_count leases = leases_count(&ring->leases, OWNER_NONE);
-        ssize_t inside = ring_count(ring, SIZE_MAX);
-        if (inside < 0)
-                return (int)inside;
-        uint64_t claimed = ring_claimed(ring), skipped = load_relaxed(&shared->skipped);
-        uint64_t puts = claimed > skipped ? claimed - skipped : 0;
-        uint64_t held = (uint64_t)inside + leases.own + leases.others;
+        struct ring_census census;
+        int r = ring_take_census(ring, &census);
+        if (r < 0)
+                return r;
+        /* A reservation is not put yet, and a message that is looked at is not gone. */
+        uint64_t claimed = ring_claimed(ring), other = load_relaxed(&shared->skipped) + census.writing;
+        uint64_t puts = claimed > other ? claimed - other : 0;
+        uint64_t held = census.full + census.reading + leases.ready + leases.own + leases.others;
         brood_queue_statistics statistics = {
                 .puts = puts,
                 .gets = puts > held ? puts - held : 0,

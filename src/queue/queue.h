@@ -51,7 +51,8 @@ static inline void queue_let_go(brood_queue *queue)
         fetch_add_relaxed(&queue->ring.holding, UINT32_MAX);
 }
 
-/* Take the oldest message as a lease: 0, or as brood_queue_lease(). */
-int queue_lease(brood_queue *queue, struct lease_claim *ret_claim, size_t room, int timeout_ms);
+/* Take the oldest message of at most `room` bytes as a lease, and copy it to `buf` if that is not NULL: 0, or as
+ * brood_queue_lease(). */
+int queue_lease(brood_queue *queue, struct lease_claim *ret_claim, size_t room, void *buf, int timeout_ms);
 
 #endif

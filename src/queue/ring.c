@@ -350,6 +350,22 @@ ssize_t ring_count(struct ring *ring, size_t most)
         return (ssize_t)count;
 }
 
+int ring_take_census(struct ring *ring, struct ring_census *ret_census)
+{
+        struct ring_census census = { 0 };
+        struct walk walk;
+
+        if (position_of(load_relaxed(&ring->shared->head)).index >= ring->geometry.slots || !walk_begin(ring, &walk))
+                return -EUCLEAN;
+        for (; walk_on(ring, &walk); walk_next(ring, &walk)) {
+                census.writing += state_kind(walk.state) == WRITING;
+                census.full += state_kind(walk.state) == FULL;
+                census.reading += state_kind(walk.state) == READING;
+        }
+        *ret_census = census;
+        return 0;
+}
+
 int ring_is_done(struct ring *ring)
 {
         struct walk walk;

@@ -91,7 +91,7 @@ struct ring {
         bool watched;          /* somebody recovers the dead and wakes the sleepers: sleep without slices */
         atomic_u32 fence_self; /* this process cannot be reached by others' fences */
         atomic_u32 canceled;   /* the handle is being freed: waiting calls end */
-        atomic_u32 inside;     /* calls of this process that wait */
+        atomic_u32 inside;     /* calls of this process that wait, or may */
         atomic_u32 holding;    /* reservations, views and leases of this process */
         struct spin spin;
         uint32_t owner;  /* this process's owner number, valid under... */
@@ -210,7 +210,12 @@ struct side {
         bool trims;  /* who waits here for long has time to give memory back */
 };
 
-/* Look until there is something, or the deadline: 0, or a negative errno. */
+/* A call of this process that may wait begins and ends; it has registered.  Whoever frees the handle waits for its end, so the
+ * two enclose all that the call does with the ring.  They may be nested. */
+void ring_enter(struct ring *ring);
+void ring_leave(struct ring *ring);
+
+/* Look until there is something, or the deadline: 0, or a negative errno.  Between ring_enter() and ring_leave(). */
 int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
               int64_t deadline);
 
@@ -238,6 +243,12 @@ void ring_close(struct ring *ring);
 /* Messages that could be claimed, counted up to `most`; or -EUCLEAN.  Whether a put would find no place. */
 ssize_t ring_count(struct ring *ring, size_t most);
 int ring_is_full(struct ring *ring);
+
+/* What the positions hold that are not done with: 0 or -EUCLEAN. */
+struct ring_census {
+        uint64_t writing, full, reading;
+};
+int ring_take_census(struct ring *ring, struct ring_census *ret_census);
 
 /* Whether no message is in the ring, claimed or not, nor leased; or -EUCLEAN. */
 int ring_is_done(struct ring *ring);

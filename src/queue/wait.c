@@ -42,13 +42,12 @@ void ring_fence_all(struct ring *ring)
         set_bits_u32(&ring->shared->control, CONTROL_FENCED);
 }
 
-/* A waiting call of this process: whoever frees the handle waits for it. */
-static void enter(struct ring *ring)
+void ring_enter(struct ring *ring)
 {
         fetch_add_seq_cst(&ring->inside, 1);
 }
 
-static void leave(struct ring *ring)
+void ring_leave(struct ring *ring)
 {
         /* After the count is down, the handle may be gone. */
         bool canceled = load_seq_cst(&ring->canceled);
@@ -105,8 +104,8 @@ static uint32_t prepare(struct ring *ring, atomic_u32 *word, bool *ret_fenced)
         return prepared;
 }
 
-static int wait_inside(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
-                       int64_t deadline)
+int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
+              int64_t deadline)
 {
         atomic_u32 *word = (atomic_u32 *)(void *)((unsigned char *)ring->shared + side->word);
         int64_t busy_ms = 1;
@@ -154,15 +153,6 @@ static int wait_inside(struct ring *ring, const struct side *side, size_t size, 
         }
 }
 
-int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
-              int64_t deadline)
-{
-        enter(ring);
-        int r = wait_inside(ring, side, size, owner, sight, deadline);
-        leave(ring);
-        return r;
-}
-
 int ring_join(struct ring *ring, int64_t deadline)
 {
         uint32_t owner;
@@ -170,7 +160,7 @@ int ring_join(struct ring *ring, int64_t deadline)
 
         if (r < 0)
                 return r;
-        enter(ring);
+        ring_enter(ring);
         set_bits_u32(&ring->shared->control, CONTROL_JOINED);
         for (;;) {
                 bool fenced;
@@ -190,7 +180,7 @@ int ring_join(struct ring *ring, int64_t deadline)
                 waitword_sleep(&ring->shared->joiners, prepared, deadline_slice(deadline, SLICE_WATCH_MS * NS_PER_MS));
                 leases_recover(&ring->leases, OWNER_NONE);
         }
-        leave(ring);
+        ring_leave(ring);
         return r > 0 ? 0 : r;
 }
 

@@ -27,20 +27,21 @@ enum {
         PAIRS = 300,
 };
 
+/* Where the victim is to be woken, its time limit must not pass while it is stepped through what it does before it sleeps. */
 static const struct stage stages[] = {
         { .name = "empty", .maxsize = 3, .size = 28 },
         { .name = "empty, waiting", .maxsize = 3, .size = 28, .timeout_ms = 3 },
-        { .name = "empty, woken", .maxsize = 3, .size = 28, .timeout_ms = 1000, .woken = true },
+        { .name = "empty, woken", .maxsize = 3, .size = 28, .timeout_ms = 20000, .woken = true },
         { .name = "empty, woken beside a sleeper",
           .maxsize = 3,
           .size = 28,
-          .timeout_ms = 1000,
+          .timeout_ms = 20000,
           .woken = true,
           .beside = true },
         { .name = "two in it", .maxsize = 8, .size = 28, .given = 2 },
         { .name = "full", .maxsize = 3, .size = 28, .given = 3 },
         { .name = "full, waiting", .maxsize = 3, .size = 28, .given = 3, .timeout_ms = 3 },
-        { .name = "full, woken", .maxsize = 3, .size = 28, .given = 3, .timeout_ms = 1000, .woken = true },
+        { .name = "full, woken", .maxsize = 3, .size = 28, .given = 3, .timeout_ms = 20000, .woken = true },
         { .name = "wrapped", .maxsize = 3, .size = 28, .laps = 10, .given = 2 },
         { .name = "no bytes inline", .maxsize = 3, .size = 300, .given = 1 },
         { .name = "spilled", .maxsize = 3, .size = 1500, .laps = 4, .given = 1 },

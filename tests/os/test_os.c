@@ -352,6 +352,68 @@ static void test_memfd_refused(void **state)
         assert_int_equal(support_count_descriptors(), descriptors);
 }
 
+/* Memory that goes back to the kernel: whole pages of it, and for everybody. */
+static void test_memfd_release(void **state)
+{
+        (void)state;
+        size_t page = memory_page_size(), size = 8 * page;
+        struct stat status;
+        unsigned char *bytes;
+        void *memory;
+
+        int fd = memfd_new("test", size, size);
+        assert_true(fd >= 0);
+        assert_int_equal(memory_map(fd, size, &memory), 0);
+        bytes = memory;
+        memset(bytes, 7, size);
+        assert_int_equal(memfd_release(fd, 0, 0), 0);
+        assert_int_equal(memfd_release(fd, 2 * page, 3 * page), 0);
+        assert_int_equal(fstat(fd, &status), 0);
+        assert_int_equal((size_t)status.st_blocks * 512, 5 * page);
+        assert_int_equal(status.st_size, size);
+        for (size_t i = 0; i < size; i++)
+                assert_int_equal(bytes[i], i / page >= 2 && i / page < 5 ? 0 : 7);
+        /* It can have memory again. */
+        assert_int_equal(memfd_commit(fd, 2 * page, page), 0);
+        bytes[2 * page] = 1;
+        assert_int_equal(memfd_release(-1, 0, page), -EBADF);
+        memory_unmap(memory, size);
+        close(fd);
+}
+
+static void test_memfd_check(void **state)
+{
+        (void)state;
+        size_t size = 4711;
+        int pipes[2];
+
+        int fd = memfd_new("test", 3 * memory_page_size(), 0);
+        assert_int_equal(memfd_check(fd, &size), 0);
+        assert_int_equal(size, 3 * memory_page_size());
+        close(fd);
+        size = 4711;
+        assert_int_equal(memfd_check(-1, &size), -EBADF);
+        assert_int_equal(memfd_check(fd, &size), -EBADF);
+        assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+        assert_int_equal(memfd_check(pipes[0], &size), -EINVAL);
+        close(pipes[0]);
+        close(pipes[1]);
+        fd = eventfd_new();
+        assert_int_equal(memfd_check(fd, &size), -EINVAL);
+        close(fd);
+        fd = memfd_create("test", MFD_CLOEXEC);
+        assert_int_equal(memfd_check(fd, &size), -EPERM); /* it cannot be sealed at all */
+        close(fd);
+        fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW), 0);
+        assert_int_equal(memfd_check(fd, &size), -EPERM);
+        assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+        assert_int_equal(size, 4711);
+        assert_int_equal(memfd_check(fd, &size), 0);
+        assert_int_equal(size, 0);
+        close(fd);
+}
+
 static int write_a_byte(void *arg)
 {
         *(unsigned char *)arg = 9;
@@ -370,6 +432,49 @@ static void test_anonymous_memory(void **state)
 }
 
 /* ---- descriptors ---- */
+
+static int same_id(void *arg)
+{
+        const int64_t *known = arg;
+        require(eventfd_id((int)known[0]) == known[1]);
+        return 0;
+}
+
+static void test_counting_eventfds(void **state)
+{
+        (void)state;
+        int fd = eventfd_new_counting(), other = eventfd_new(), copy = descriptor_duplicate(fd);
+
+        assert_true(fd >= 0 && other >= 0 && copy >= 0 && copy != fd);
+        assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+        assert_true(fcntl(copy, F_GETFD) & FD_CLOEXEC);
+        assert_false(descriptor_readable(fd));
+        eventfd_lower(fd); /* does not wait */
+        for (int i = 0; i < 3; i++)
+                eventfd_raise(i == 1 ? copy : fd);
+        for (int i = 0; i < 3; i++) {
+                assert_true(descriptor_readable(copy));
+                eventfd_lower(fd);
+        }
+        assert_false(descriptor_readable(fd));
+
+        /* One event has one number, under all its descriptors and in every process. */
+        int64_t known[2] = { fd, eventfd_id(fd) };
+        assert_true(known[1] >= 0);
+        assert_int_equal(eventfd_id(copy), known[1]);
+        assert_int_not_equal(eventfd_id(other), known[1]);
+        check_in_child(same_id, known);
+        close(other);
+        assert_int_equal(eventfd_id(other), -EBADF);
+        assert_int_equal(eventfd_id(-1), -EBADF);
+        assert_int_equal(descriptor_duplicate(-1), -EBADF);
+        assert_false(descriptor_readable(-1));
+        int memory = memfd_new("test", 4096, 0);
+        assert_int_equal(eventfd_id(memory), -EINVAL);
+        close(memory);
+        close(copy);
+        close(fd);
+}
 
 static void test_descriptors(void **state)
 {
@@ -1090,6 +1195,13 @@ static void test_errno_is_kept(void **state)
         keeps(futex_wait_either(&word_a, 0, &word_a, 1, DEADLINE_NEVER));
         keeps(memfd_new("test", 4096, 4096));
         keeps(memfd_commit(bad, 0, 4096));
+        size_t size;
+        keeps(memfd_release(bad, 0, 4096));
+        keeps(memfd_check(bad, &size));
+        keeps(eventfd_id(bad));
+        keeps(eventfd_new_counting());
+        keeps(descriptor_duplicate(bad));
+        keeps(descriptor_readable(bad));
         keeps(memory_map(bad, 4096, &memory));
         keeps((memory_unmap((void *)1, 4096), 0));
         keeps(pidfd_of(-1));
@@ -1130,7 +1242,10 @@ int main(int argc, char **argv)
                 support_test(test_futex_waitv_refused),
                 support_test(test_memfd),
                 support_test(test_memfd_refused),
+                support_test(test_memfd_release),
+                support_test(test_memfd_check),
                 support_test(test_anonymous_memory),
+                support_test(test_counting_eventfds),
                 support_test(test_descriptors),
                 support_test(test_poller),
                 support_test(test_poll_readable),

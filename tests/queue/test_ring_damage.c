@@ -96,6 +96,66 @@ static void test_damage(void **state)
         }
 }
 
+/* A ring without a bound, with leases and buffers: the words that say where things are. */
+static void test_damage_of_tables(void **state)
+{
+        (void)state;
+        for (int round = 0; round < support_rounds(60); round++) {
+                static const unsigned char bytes[200];
+                struct rig rig;
+                struct ring_claim claim;
+
+                rig_make_planned(&rig, &(struct rig_plan){ .message_size = 200, .leases = true, .max_deliveries = 2 });
+                struct blocks *blocks = &rig.ring.blocks;
+                for (int i = 0; i < 700; i++)
+                        assert_int_equal(ring_put(&rig.ring, bytes, (size_t)(i % 201), 0), 0);
+                for (uint64_t i = support_random(600); i > 0; i--)
+                        assert_int_equal(ring_get(&rig.ring, (void *)&(char[200]){ 0 }, 200, 0) >= 0, 1);
+                switch (support_random(6)) {
+                case 0:
+                        scribble(blocks->shared, sizeof *blocks->shared);
+                        break;
+                case 1:
+                        scribble(blocks->tables->directory, 64);
+                        break;
+                case 2:
+                        scribble(blocks->tables->words, 64);
+                        break;
+                case 3:
+                        scribble(rig.ring.leases.shared, sizeof *rig.ring.leases.shared);
+                        scribble(region_at(&rig.region, rig.ring.leases.offset), 5 * rig.ring.leases.stride);
+                        break;
+                case 4:
+                        scribble(rig.ring.spill.shared, sizeof *rig.ring.spill.shared);
+                        scribble(region_at(&rig.region, rig.ring.spill.geometry.table[1]), 4096);
+                        break;
+                default: /* the bodies of messages */
+                        for (uint32_t i = 0; i < BLOCK_SLOTS; i++)
+                                store_relaxed(&blocks_slots(blocks, support_random(2))[i].body,
+                                              support_random(UINT64_MAX));
+                }
+                int64_t start = support_now_ms();
+                for (int i = 0; i < 20; i++) {
+                        int r = ring_put(&rig.ring, bytes, support_random(201), 0);
+                        assert_true(r <= 0 && r != -EFAULT);
+                        r = ring_claim(&rig.ring, &claim, SIZE_MAX, DEADLINE_NOW);
+                        assert_true(r <= 0 && r != -EFAULT);
+                        if (r == 0) {
+                                assert_true(claim.size <= 256);
+                                unsigned char copy[256];
+                                memcpy(copy, claim.bytes, claim.size);
+                                ring_release(&rig.ring, &claim);
+                        }
+                }
+                ssize_t count = ring_count(&rig.ring, SIZE_MAX);
+                assert_true(count == -EUCLEAN || count >= 0);
+                leases_recover(&rig.ring.leases, OWNER_NONE);
+                ring_trim(&rig.ring);
+                assert_true(support_now_ms() - start < 20000);
+                rig_drop(&rig);
+        }
+}
+
 /* What cannot be is called by its name. */
 static void test_named_damage(void **state)
 {
@@ -126,6 +186,7 @@ int main(int argc, char **argv)
 {
         static const struct CMUnitTest tests[] = {
                 support_test(test_damage),
+                support_test(test_damage_of_tables),
                 support_test(test_named_damage),
         };
         return support_main(argc, argv, "ring damage", tests, array_length(tests), 60);

@@ -4,6 +4,7 @@
  */
 #include "check.h"
 
+#include "os/descriptors.h"
 #include "os/identity.h"
 #include "os/memfd.h"
 #include "os/pidfd.h"
@@ -83,6 +84,57 @@ static void test_region_refused(void **state)
         check_descriptors_restore(&before);
         assert_int_equal(r, -EMFILE);
         assert_int_equal(region.fd, 77); /* untouched */
+}
+
+static void test_region_attach(void **state)
+{
+        (void)state;
+        struct region region, view = { .fd = 77 };
+        int descriptors = support_count_descriptors();
+
+        assert_int_equal(region_new(&region, "test", REGION_POOL, 7, 3 * memory_page_size(), 1), 0);
+        assert_int_equal(region_attach(&view, region.fd, REGION_POOL), 0);
+        assert_int_not_equal(view.fd, region.fd);
+        assert_int_equal(view.size, region.size);
+        assert_ptr_not_equal(view.head, region.head);
+        assert_int_equal(region_check(&view, REGION_POOL, 7), 0);
+        memset(region_at(&region, 100), 9, 100);
+        assert_memory_equal(region_at(&view, 100), region_at(&region, 100), 100);
+        region_drop(&region); /* the memory stays, for those who have a view */
+        assert_int_equal(*(unsigned char *)region_at(&view, 100), 9);
+
+        /* Not what it says, or not what is wanted. */
+        struct region other = { .fd = 77 };
+        assert_int_equal(region_attach(&other, view.fd, REGION_QUEUE), -EUCLEAN);
+        assert_int_equal(region_attach(&other, -1, REGION_POOL), -EBADF);
+        int event = eventfd_new();
+        assert_int_equal(region_attach(&other, event, REGION_POOL), -EINVAL);
+        close(event);
+        view.head->version++;
+        assert_int_equal(region_attach(&other, view.fd, REGION_POOL), -EPROTONOSUPPORT);
+        view.head->version--;
+        view.head->magic ^= 1;
+        assert_int_equal(region_attach(&other, view.fd, REGION_POOL), -EUCLEAN);
+        view.head->magic ^= 1;
+        view.head->size += memory_page_size();
+        assert_int_equal(region_attach(&other, view.fd, REGION_POOL), -EUCLEAN);
+        view.head->size -= memory_page_size();
+        int small = memfd_new("test", sizeof(struct region_head) - 1, 0);
+        assert_int_equal(region_attach(&other, small, REGION_POOL), -EUCLEAN);
+        close(small);
+        int unsealed = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        assert_int_equal(region_attach(&other, unsealed, REGION_POOL), -EPERM);
+        close(unsealed);
+        struct rlimit before = check_descriptors_exhaust();
+        int r = region_attach(&other, view.fd, REGION_POOL);
+        check_descriptors_restore(&before);
+        assert_int_equal(r, -EMFILE);
+        assert_int_equal(region_attach(&other, view.fd, REGION_POOL), 0);
+        region_drop(&other);
+
+        region_release(&view, memory_page_size(), memory_page_size());
+        region_drop(&view);
+        assert_int_equal(support_count_descriptors(), descriptors);
 }
 
 static void test_signature(void **state)
@@ -298,11 +350,17 @@ static void test_register_at_once(void **state)
 int main(int argc, char **argv)
 {
         static const struct CMUnitTest tests[] = {
-                support_test(test_region),         support_test(test_region_check),
-                support_test(test_region_refused), support_test(test_signature),
-                support_test(test_register),       support_test(test_generations_wrap),
-                support_test(test_table_full),     support_test(test_walk),
-                support_test(test_dead_owners),    support_test(test_register_at_once),
+                support_test(test_region),
+                support_test(test_region_check),
+                support_test(test_region_refused),
+                support_test(test_region_attach),
+                support_test(test_signature),
+                support_test(test_register),
+                support_test(test_generations_wrap),
+                support_test(test_table_full),
+                support_test(test_walk),
+                support_test(test_dead_owners),
+                support_test(test_register_at_once),
         };
         return support_main(argc, argv, "shm", tests, array_length(tests), 60);
 }

@@ -305,9 +305,11 @@ enum step_end step_go(pid_t pid, const struct step_mark *mark, const struct step
 {
         enum { WORTH_IT = 4, WAKE_MS = 1000 }; /* steps that take as long as a breakpoint */
         /* If it may sleep, the last instruction is stepped: behind a breakpoint it would have slept already. */
-        long at = first_visit(path, from, wake ? to - 1 : to), before, count;
+        long last = wake ? to - 1 : to, at, before, count;
         enum step_end end = STEP_THERE;
-        if (at - from > WORTH_IT && set_trap(pid, path->at[at], &before)) {
+        /* From each such place on, what was visited before does not count: so it is one breakpoint for each round of a loop. */
+        while (end == STEP_THERE && (at = first_visit(path, from, last)) - from > WORTH_IT &&
+               set_trap(pid, path->at[at], &before)) {
                 end = run_to(pid, mark, path->at[at], before, wake, arg);
                 from = at;
         }

@@ -55,7 +55,8 @@ enum step_end step_run(pid_t pid, const struct step_mark *mark, long count, bool
 void step_note(pid_t pid, struct step_path *path);
 
 /* From instruction `from` of a path, go to the instruction `to` of it, and get there faster than by steps: with a breakpoint where
- * the path comes by for the first time, as near to the end as there is such a place, and by steps from there.  Should the victim
+ * the path comes by for the first time since `from`, as near to the end as there is such a place; from there likewise, and by steps
+ * where that would be no faster.  Should the victim
  * take another way this time, it stops where it comes to the breakpoint, or has ended.  If it falls asleep on the way, `wake`
  * is called (unless it is NULL); if in the last instruction, the result is STEP_ASLEEP. */
 enum step_end step_go(pid_t pid, const struct step_mark *mark, const struct step_path *path, long from, long to,
