@@ -141,8 +141,10 @@ static enum look look_for_message(struct ring *ring, size_t room, uint32_t owner
                         return LOOK_NOTHING;
                 }
                 if (ahead == 0 && state_kind(state) == FULL) {
+                        /* Read once: what is checked here must be what is believed later. */
                         uint64_t word = load_relaxed(&slot->body);
-                        struct body body = slot_body(ring, slot);
+                        struct body body =
+                            ring->geometry.cell_stride == 0 ? (struct body){ .size = sizeof word } : body_of(word);
                         if (body.size > room || !ring_body_valid(ring, body)) {
                                 if (load_seq_cst(&slot->state) != state)
                                         continue; /* another has taken it */

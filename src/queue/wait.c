@@ -16,6 +16,7 @@
 enum {
         SLICE_WATCH_MS = 250, /* the longest sleep with nobody watching over the processes */
         SLICE_BUSY_MS = 64,   /* the longest sleep behind another's claim */
+        SETTLE_MOST = 4096,   /* how often to set something right and look again, without a look at the clock */
 };
 
 int look_error(enum look look, const struct sight *sight)
@@ -123,6 +124,7 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
 {
         atomic_u32 *word = (atomic_u32 *)(void *)((unsigned char *)ring->shared + side->word);
         int64_t busy_ms = 1;
+        int again = SETTLE_MOST;
         bool fenced = true;
         uint32_t prepared = 0;
         enum look seen;
@@ -146,10 +148,15 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
                         return look_error(seen, sight);
                 }
                 seen = side->settle(ring, sight);
-                if (seen == LOOK_DONE)
-                        continue;
+                if (seen == LOOK_DONE) {
+                        /* Each time something was set right; unless the memory is damaged so that it never is. */
+                        if (again-- > 0)
+                                continue;
+                        seen = LOOK_BUSY;
+                }
                 if (look_is_final(seen))
                         return look_error(seen, sight);
+                again = SETTLE_MOST;
                 if (!sight->patient)
                         return -EAGAIN;
                 int64_t now = clock_now();
