@@ -206,7 +206,7 @@ end_again:
                 b = slot_buffer[i];
                 p = S_LAP(w) * SLOTS + i;
                 a = half1[b];
-                d_step { assert(a == p + 1); a = half2[b]; assert(a == p + 1) };
+                d_step { assert(a == p + 1); a = half2[b]; assert(a == p + 1 && buffer[b] == AT(p)) };
                 d_step {
                         assert(slot[i] == w && held_by[b] == a);
                         held_by[b] = 0;
@@ -227,7 +227,7 @@ use:
         b = entry_buffer;
         p = entry_at;
         a = half1[b];
-        d_step { assert(a == p + 1); a = half2[b]; assert(a == p + 1) };
+        d_step { assert(a == p + 1); a = half2[b]; assert(a == p + 1 && buffer[b] == LEASE(E_GEN(v))) };
         d_step {
                 assert(entry == v && held_by[b] == a);
                 held_by[b] = 0;
