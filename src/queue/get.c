@@ -23,12 +23,12 @@ static inline void free_slot(struct ring_slot *slot, struct position at)
 }
 
 /* Every so many messages: look after what nobody looks after while all is well. */
-static void __attribute__((noinline)) after_some_takes(struct ring *ring, struct position at)
+static void __attribute__((noinline)) after_some_takes(struct ring *ring, bool new_lap)
 {
         if (ring->leases.shared != NULL && load_relaxed(&ring->leases.shared->high) > 0 &&
             fetch_add_relaxed(&ring->leases.calls, 1) % LOOK_FOR_DEAD == 0)
                 leases_recover(&ring->leases, OWNER_NONE);
-        if (ring->geometry.bounded || at.index != 0)
+        if (ring->geometry.bounded || !new_lap)
                 return;
         blocks_retire(&ring->blocks);
         set_bits_u32(&ring->shared->litter, 1);
@@ -36,11 +36,12 @@ static void __attribute__((noinline)) after_some_takes(struct ring *ring, struct
                 ring_trim_blocks(ring);
 }
 
-static inline void after_take(struct ring *ring, uint64_t start, struct position at)
+/* The messages from place `from` to `last`, of one lap, have been claimed. */
+static inline void after_take(struct ring *ring, uint64_t start, uint32_t from, struct position last)
 {
-        hint_advance(&ring->shared->head, start, position_next(ring, at));
-        if (__builtin_expect(at.index % SAMPLE == 0, 0))
-                after_some_takes(ring, at);
+        hint_advance(&ring->shared->head, start, position_next(ring, last));
+        if (__builtin_expect(has_sample(from, last.index), 0))
+                after_some_takes(ring, from == 0);
 }
 
 void ring_freed(struct ring *ring, struct body body)
@@ -55,33 +56,73 @@ void ring_freed(struct ring *ring, struct body body)
         announce(ring, false);
 }
 
-/* The usual case: the slot at the hint is full, with a message in its cell that fits.  Its size, or -EAGAIN: nothing is
- * done. */
-static inline ssize_t get_fast(struct ring *ring, uint32_t owner, void *buf, size_t room)
+/* Take the message at a position, if it is there, in its cell, and fits: its size, or -EAGAIN: nothing is done.  `start` as for put_at. */
+static inline ssize_t get_at(struct ring *ring, uint32_t owner, struct ring_slot *slot, struct position at,
+                             const uint64_t *start, void *buf, size_t room)
 {
-        uint64_t start = load_relaxed(&ring->shared->head);
-        struct position at = position_of(start);
-        struct ring_slot *slot;
-        int why;
-
-        if (at.index >= ring->geometry.slots ||
-            (ring->leases.shared != NULL && load_relaxed(&ring->leases.shared->returned)))
-                return -EAGAIN;
-        slot = slot_find(ring, at, &why);
-        if (slot == NULL)
-                return -EAGAIN;
         uint64_t full = state_make(at.lap, FULL, OWNER_NONE);
-        if (load_acquire(&slot->state) != full) /* A1: pairs with R1 in put_fast */
+
+        if (load_acquire(&slot->state) != full) /* A1: pairs with R1 in put_at */
                 return -EAGAIN;
         struct body body = slot_body(ring, slot);
         if (body.class != 0 || body.size > room || body.size > ring->geometry.inline_room)
                 return -EAGAIN;
         if (!cas_u64(&slot->state, full, state_make(at.lap, READING, owner)))
                 return -EAGAIN;
-        after_take(ring, start, at);
+        if (start != NULL)
+                after_take(ring, *start, at.index, at);
         copy_short(buf, slot_bytes(ring, slot, at, body), body.size);
         free_slot(slot, at);
         return (ssize_t)body.size;
+}
+
+/* The slot that the hint names, if it is the usual case: nothing has come back. */
+static inline struct ring_slot *get_hint(struct ring *ring, uint64_t *ret_start, struct position *ret_at)
+{
+        int why;
+
+        *ret_start = load_relaxed(&ring->shared->head);
+        *ret_at = position_of(*ret_start);
+        if (ret_at->index >= ring->geometry.slots ||
+            (ring->leases.shared != NULL && load_relaxed(&ring->leases.shared->returned)))
+                return NULL;
+        return slot_find(ring, *ret_at, &why);
+}
+
+static inline ssize_t get_fast(struct ring *ring, uint32_t owner, void *buf, size_t room)
+{
+        struct position at;
+        uint64_t start;
+        struct ring_slot *slot = get_hint(ring, &start, &at);
+
+        return slot == NULL ? -EAGAIN : get_at(ring, owner, slot, at, &start, buf, room);
+}
+
+/* The same with several, up to the end of the lap: how many. */
+static size_t get_run(struct ring *ring, uint32_t owner, struct iovec *messages, size_t count)
+{
+        struct position at;
+        uint64_t start;
+        struct ring_slot *slot = get_hint(ring, &start, &at);
+        size_t i = 0;
+        ssize_t n;
+
+        if (slot == NULL)
+                return 0;
+        uint32_t from = at.index;
+        if (count > ring->geometry.slots - from)
+                count = ring->geometry.slots - from;
+        prefetch_places(ring, slot, at, count, false);
+        while (i < count && (n = get_at(ring, owner, slot, at, NULL, messages[i].iov_base, messages[i].iov_len)) >= 0) {
+                messages[i++].iov_len = (size_t)n;
+                slot++;
+                at.index++;
+        }
+        if (i > 0) {
+                at.index--;
+                after_take(ring, start, from, at);
+        }
+        return i;
 }
 
 static enum look look_for_returned(struct ring *ring, size_t room, uint32_t owner, struct sight *sight)
@@ -153,7 +194,7 @@ static enum look look_for_message(struct ring *ring, size_t room, uint32_t owner
                         uint64_t mine = state_make(at.lap, READING, owner);
                         if (!cas_u64(&slot->state, state, mine))
                                 continue;
-                        after_take(ring, start, at);
+                        after_take(ring, start, at.index, at);
                         sight->state = mine;
                         sight->body = word;
                         return LOOK_DONE;
@@ -383,12 +424,13 @@ ssize_t ring_get_many(struct ring *ring, struct iovec *messages, size_t count, i
         while (i < count) {
                 size_t before = i;
 
-                while (i < count && (n = get_fast(ring, owner, messages[i].iov_base, messages[i].iov_len)) >= 0)
-                        messages[i++].iov_len = (size_t)n;
+                i += get_run(ring, owner, &messages[i], count - i);
                 if (i > before)
                         announce(ring, false);
                 if (i == count)
                         break;
+                if (i > before)
+                        continue; /* the end of a lap, or of what is there: a try that takes nothing tells */
                 deadline = i > 0 ? DEADLINE_NOW : deadline_after_ms(timeout_ms);
                 n = get_slow(ring, messages[i].iov_base, messages[i].iov_len, deadline);
                 if (n < 0)

@@ -133,6 +133,31 @@ static inline void copy_short(void *to, const void *from, size_t size)
         memcpy(target + size - 16, source + size - 16, 16);
 }
 
+/* Whether places `from` to `to` of a lap hold one at which to take a sample. */
+static inline bool has_sample(uint32_t from, uint32_t to)
+{
+        return from % SAMPLE == 0 || from / SAMPLE != to / SAMPLE;
+}
+
+/* A batch is about to go through the next slots: have their lines fetched all at once, instead of one after the other.  The slots
+ * will be written to, and the cells too by a putter. */
+static inline void prefetch_places(const struct ring *ring, struct ring_slot *slot, struct position at, size_t count,
+                                   bool put)
+{
+        enum { MOST = 32, SLOTS_OF_A_LINE = 64 / sizeof(struct ring_slot) };
+        const unsigned char *cell = slot_cell(ring, slot, at);
+
+        if (count > MOST)
+                count = MOST;
+        for (size_t i = 0; i < count; i += SLOTS_OF_A_LINE)
+                __builtin_prefetch(slot + i, 1);
+        for (size_t i = 0; i < count; i++, cell += ring->geometry.cell_stride)
+                if (put)
+                        __builtin_prefetch(cell, 1);
+                else
+                        __builtin_prefetch(cell, 0);
+}
+
 /* ---- who we are ---- */
 
 static inline bool is_registered(struct ring *ring)

@@ -24,11 +24,12 @@ static void __attribute__((noinline)) sample(struct ring *ring, struct position 
                 raise_high_water(ring, claimed - taken);
 }
 
-static inline void after_claim(struct ring *ring, uint64_t start, struct position at)
+/* The places from `from` to `last`, of one lap, have been claimed. */
+static inline void after_claim(struct ring *ring, uint64_t start, uint32_t from, struct position last)
 {
-        hint_advance(&ring->shared->tail, start, position_next(ring, at));
-        if (__builtin_expect(at.index % SAMPLE == 0, 0))
-                sample(ring, at);
+        hint_advance(&ring->shared->tail, start, position_next(ring, last));
+        if (__builtin_expect(has_sample(from, last.index), 0))
+                sample(ring, last);
 }
 
 static inline bool is_closed(struct ring *ring)
@@ -36,24 +37,18 @@ static inline bool is_closed(struct ring *ring)
         return load_relaxed(&ring->shared->control) & CONTROL_CLOSED;
 }
 
-/* The usual case: the slot at the hint is empty, and the message fits into its cell.  False: nothing is done. */
-static inline bool put_fast(struct ring *ring, uint32_t owner, const void *data, size_t size)
+/* Put a message that fits into a cell at a position, if that is the end of the queue.  False: nothing is done.  `start` is the hint that
+ * led here, to be moved on with the claim, or NULL: later. */
+static inline bool put_at(struct ring *ring, uint32_t owner, struct ring_slot *slot, struct position at,
+                          const uint64_t *start, const void *data, size_t size)
 {
-        uint64_t start = load_relaxed(&ring->shared->tail);
-        struct position at = position_of(start);
-        struct ring_slot *slot;
-        int why;
-
-        if (size > ring->geometry.inline_room || is_closed(ring) || at.index >= ring->geometry.slots)
-                return false;
-        slot = slot_find(ring, at, &why);
-        if (slot == NULL)
-                return false;
         uint64_t empty = state_make(at.lap, EMPTY, OWNER_NONE);
+
         if (load_acquire(&slot->state) != empty || /* A2: pairs with R2 in free_slot */
             !cas_u64(&slot->state, empty, state_make(at.lap, WRITING, CLAIM_OWNER(owner))))
                 return false;
-        after_claim(ring, start, at);
+        if (start != NULL)
+                after_claim(ring, *start, at.index, at);
         if (ring->geometry.cell_stride == 0) {
                 uint64_t ticket;
                 memcpy(&ticket, data, sizeof ticket);
@@ -65,8 +60,53 @@ static inline bool put_fast(struct ring *ring, uint32_t owner, const void *data,
 #endif
                 copy_short(slot_cell(ring, slot, at), data, size);
         }
-        store_release(&slot->state, state_make(at.lap, FULL, OWNER_NONE)); /* R1: pairs with A1 in get_fast */
+        store_release(&slot->state, state_make(at.lap, FULL, OWNER_NONE)); /* R1: pairs with A1 in get_at */
         return true;
+}
+
+/* The usual case: the slot at the hint is empty, and the message fits into its cell. */
+static inline bool put_fast(struct ring *ring, uint32_t owner, const void *data, size_t size)
+{
+        uint64_t start = load_relaxed(&ring->shared->tail);
+        struct position at = position_of(start);
+        int why;
+
+        if (size > ring->geometry.inline_room || is_closed(ring) || at.index >= ring->geometry.slots)
+                return false;
+        struct ring_slot *slot = slot_find(ring, at, &why);
+        return slot != NULL && put_at(ring, owner, slot, at, &start, data, size);
+}
+
+/* The same with several, up to the end of the lap: how many. */
+static size_t put_run(struct ring *ring, uint32_t owner, const struct iovec *messages, size_t count)
+{
+        uint64_t start = load_relaxed(&ring->shared->tail);
+        size_t room = ring->geometry.inline_room < ring->geometry.message_size ? ring->geometry.inline_room
+                                                                               : ring->geometry.message_size;
+        struct position at = position_of(start);
+        size_t i = 0;
+        int why;
+
+        if (is_closed(ring) || at.index >= ring->geometry.slots)
+                return 0;
+        struct ring_slot *slot = slot_find(ring, at, &why);
+        if (slot == NULL)
+                return 0;
+        uint32_t from = at.index;
+        if (count > ring->geometry.slots - from)
+                count = ring->geometry.slots - from;
+        prefetch_places(ring, slot, at, count, true);
+        while (i < count && messages[i].iov_len <= room &&
+               put_at(ring, owner, slot, at, NULL, messages[i].iov_base, messages[i].iov_len)) {
+                i++;
+                slot++;
+                at.index++;
+        }
+        if (i > 0) {
+                at.index--;
+                after_claim(ring, start, from, at);
+        }
+        return i;
 }
 
 /* A claim is given up: whoever waits behind it goes on. */
@@ -147,7 +187,7 @@ static enum look look_for_place(struct ring *ring, size_t size, uint32_t owner, 
                         uint64_t mine = state_make(at.lap, WRITING, CLAIM_OWNER(owner));
                         if (!cas_u64(&slot->state, state, mine))
                                 continue; /* another has claimed it */
-                        after_claim(ring, start, at);
+                        after_claim(ring, start, at.index, at);
                         sight->state = mine;
                         return sight->spare.class == 0 ? LOOK_DONE : take_buffer(ring, sight);
                 }
@@ -297,14 +337,13 @@ ssize_t ring_put_many(struct ring *ring, const struct iovec *messages, size_t co
         while (i < count) {
                 size_t before = i;
 
-                /* A cell may have room for more than the queue takes. */
-                while (i < count && messages[i].iov_len <= ring->geometry.message_size &&
-                       put_fast(ring, owner, messages[i].iov_base, messages[i].iov_len))
-                        i++;
+                i += put_run(ring, owner, &messages[i], count - i);
                 if (i > before)
                         announce(ring, true);
                 if (i == count)
                         break;
+                if (i > before)
+                        continue; /* the end of a lap, or of the room: a try that puts nothing tells */
                 if (!timed) {
                         deadline = deadline_after_ms(timeout_ms);
                         timed = true;
