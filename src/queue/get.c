@@ -56,7 +56,8 @@ void ring_freed(struct ring *ring, struct body body)
         announce(ring, false);
 }
 
-/* Take the message at a position, if it is there, in its cell, and fits: its size, or -EAGAIN: nothing is done.  `start` as for put_at. */
+/* Take the message at a position, if it is there, in its cell, and fits: its size, or -EAGAIN: nothing is done.  `start` as
+ * for put_at. */
 static inline ssize_t get_at(struct ring *ring, uint32_t owner, struct ring_slot *slot, struct position at,
                              const uint64_t *start, void *buf, size_t room)
 {

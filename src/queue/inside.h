@@ -139,7 +139,8 @@ static inline bool has_sample(uint32_t from, uint32_t to)
         return from % SAMPLE == 0 || from / SAMPLE != to / SAMPLE;
 }
 
-/* A batch is about to go through the next slots: have their lines fetched all at once, instead of one after the other.  The slots
+/* A batch is about to go through the next slots: have their lines fetched all at once, instead of one after the other.  The
+ * slots
  * will be written to, and the cells too by a putter. */
 static inline void prefetch_places(const struct ring *ring, struct ring_slot *slot, struct position at, size_t count,
                                    bool put)

@@ -37,7 +37,8 @@ static inline bool is_closed(struct ring *ring)
         return load_relaxed(&ring->shared->control) & CONTROL_CLOSED;
 }
 
-/* Put a message that fits into a cell at a position, if that is the end of the queue.  False: nothing is done.  `start` is the hint that
+/* Put a message that fits into a cell at a position, if that is the end of the queue.  False: nothing is done.  `start` is
+ * the hint that
  * led here, to be moved on with the claim, or NULL: later. */
 static inline bool put_at(struct ring *ring, uint32_t owner, struct ring_slot *slot, struct position at,
                           const uint64_t *start, const void *data, size_t size)
