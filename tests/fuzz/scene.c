@@ -137,12 +137,12 @@ void do_damage(struct scene *scene)
         struct script *script = &scene->script;
         uint8_t how = take_byte(script) % 8;
         size_t at = take_place(scene), left = scene->size - at, length;
-        unsigned char *to = scene->memory + at;
         uint64_t word = 0;
 
         scene->damaged = true;
         if (scene->size < 64)
                 return;
+        unsigned char *to = scene->memory + at;
         switch (how) {
         case 0: /* bytes as they come */
         case 1:
