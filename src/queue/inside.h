@@ -34,6 +34,15 @@ static inline struct position position_next(const struct ring *ring, struct posi
         return at;
 }
 
+/* The position behind what a state is about, which does not go beyond the lap; unless the memory is damaged. */
+static inline struct position position_behind(const struct ring *ring, struct position at, uint64_t state)
+{
+        at.index += state_places(state) - 1;
+        if (at.index >= ring->geometry.slots)
+                at.index = ring->geometry.slots - 1;
+        return position_next(ring, at);
+}
+
 static inline uint64_t position_count(const struct ring *ring, struct position at)
 {
         return at.lap * ring->geometry.slots + at.index;
@@ -107,7 +116,7 @@ static inline struct position position_after(const struct ring *ring, struct pos
         } else if (ahead > 1) {
                 at.index = ring->geometry.slots - 1;
         }
-        return position_next(ring, at);
+        return ahead == 0 ? position_behind(ring, at, state) : position_next(ring, at);
 }
 
 static inline struct body slot_body(const struct ring *ring, const struct ring_slot *slot)
@@ -208,8 +217,8 @@ static inline bool time_to_ask(const struct sight *sight)
 /* Whether the owner of a claim that is in our way is dead; if so, the claim is undone. */
 bool repair_if_dead(struct ring *ring, struct position at, struct ring_slot *slot, uint64_t state);
 
-/* A claim for writing has come to nothing: the position is passed over.  The slot is in its next lap already. */
-void position_skipped(struct ring *ring);
+/* A claim for writing has come to nothing: its places are passed over.  The slots are in their next lap already. */
+void positions_skipped(struct ring *ring, uint32_t places);
 
 /* A message came back at a position that getters may have passed. */
 void message_came_back(struct ring *ring, struct position at);

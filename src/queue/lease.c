@@ -8,7 +8,23 @@
 #include <errno.h>
 #include <string.h>
 
-static int lease_inside(brood_queue *queue, uint32_t owner, struct lease_claim *ret_claim, size_t room, int timeout_ms)
+static void copy_out(void *buf, const void *bytes, size_t size)
+{
+        if (buf != NULL && size > 0)
+                memcpy(buf, bytes, size);
+}
+
+/* A message came back, and was taken in its entry. */
+static int keep_returned(brood_queue *queue, uint32_t owner, const struct lease_claim *claim, void *buf)
+{
+        copy_out(buf, claim->bytes, claim->size);
+        leases_keep(&queue->ring.leases, owner, claim);
+        queue_hold(queue);
+        return 0;
+}
+
+static int lease_inside(brood_queue *queue, uint32_t owner, struct lease_claim *ret_claim, size_t room, void *buf,
+                        int timeout_ms)
 {
         struct ring *ring = &queue->ring;
         struct ring_claim claim;
@@ -21,7 +37,7 @@ static int lease_inside(brood_queue *queue, uint32_t owner, struct lease_claim *
                 leases_recover(&ring->leases, OWNER_NONE);
                 r = leases_take(&ring->leases, owner, room, ret_claim);
                 if (r == 0)
-                        queue_hold(queue);
+                        return keep_returned(queue, owner, ret_claim, buf);
                 if (r != -EAGAIN)
                         return r;
                 r = leases_reserve(&ring->leases, owner, &entry);
@@ -29,18 +45,16 @@ static int lease_inside(brood_queue *queue, uint32_t owner, struct lease_claim *
         if (r < 0)
                 return r;
         r = ring_claim(ring, &claim, room, deadline_after_ms(timeout_ms));
-        /* Whoever frees the handle waits for us no longer, and the memory may be gone.  The entry is FILLING by an owner that
-         * leaves the table with the handle: the next look for the dead frees it. */
-        if (r == -ECANCELED)
-                return r;
         if (r < 0 || claim.slot == NULL) {
                 leases_unreserve(&ring->leases, owner, entry);
                 if (r < 0)
                         return r;
                 *ret_claim = claim.lease;
-        } else {
-                leases_hold(&ring->leases, owner, entry, claim.at, claim.body, ret_claim);
+                return keep_returned(queue, owner, ret_claim, buf);
         }
+        /* Copied out before it is a lease: another thread may report the oldest task as done, and that may be this one. */
+        copy_out(buf, claim.bytes, claim.size);
+        leases_hold(&ring->leases, owner, entry, claim.at, claim.body, ret_claim);
         queue_hold(queue);
         return 0;
 }
@@ -53,9 +67,7 @@ int queue_lease(brood_queue *queue, struct lease_claim *ret_claim, size_t room, 
         if (r < 0)
                 return r;
         ring_enter(&queue->ring);
-        r = lease_inside(queue, owner, ret_claim, room, timeout_ms);
-        if (r == 0 && buf != NULL && ret_claim->size > 0)
-                memcpy(buf, ret_claim->bytes, ret_claim->size);
+        r = lease_inside(queue, owner, ret_claim, room, buf, timeout_ms);
         ring_leave(&queue->ring);
         return r;
 }
@@ -73,19 +85,19 @@ int brood_queue_lease(brood_queue *queue, brood_lease *ret_lease, int timeout_ms
                 .data = claim.bytes,
                 .size = claim.size,
                 .deliveries = claim.deliveries,
-                .hidden = { claim.entry, claim.generation },
+                .hidden = { claim.entry, lease_ticket(&claim) },
         };
         return 0;
 }
 
-typedef int (*lease_end)(struct leases *leases, uint32_t owner, uint32_t entry, uint32_t generation);
+typedef int (*lease_end)(struct leases *leases, uint32_t owner, uint32_t entry, uint64_t ticket);
 
 static int end_lease(brood_queue *queue, const brood_lease *lease, lease_end end)
 {
-        if (queue == NULL || lease == NULL || lease->hidden[0] > UINT32_MAX || lease->hidden[1] > UINT32_MAX)
+        if (queue == NULL || lease == NULL || lease->hidden[0] > UINT32_MAX)
                 return -EINVAL;
         struct ring *ring = &queue->ring;
-        int r = end(&ring->leases, ring_owner_now(ring), (uint32_t)lease->hidden[0], (uint32_t)lease->hidden[1]);
+        int r = end(&ring->leases, ring_owner_now(ring), (uint32_t)lease->hidden[0], lease->hidden[1]);
         if (r == 0)
                 queue_let_go(queue);
         return r;

@@ -9,6 +9,7 @@ enum lease_kind {
         FILLING = 1, /* the owner is about to move a message to it */
         HELD = 2,
         READY = 3,  /* back, and to be delivered again */
+        TAKING = 5, /* HELD, but its holder is not ready for it to be done */
         BURIED = 4, /* a dead letter that may not have been counted yet */
 };
 
@@ -40,6 +41,11 @@ static uint32_t word_deliveries(uint64_t word)
 static enum lease_kind word_kind(uint64_t word)
 {
         return (enum lease_kind)(word >> 24 & 7);
+}
+
+static bool is_held(uint64_t word)
+{
+        return word_kind(word) == HELD || word_kind(word) == TAKING;
 }
 
 static uint32_t word_owner(uint64_t word)
@@ -193,8 +199,7 @@ bool leases_settle_slot(struct leases *leases, uint32_t owner, struct position a
                 struct lease_entry *entry = entry_at(leases, i);
                 uint64_t seen = load_acquire(&entry->word); /* A9 */
 
-                if (word_kind(seen) == HELD && word_owner(seen) == owner &&
-                    load_relaxed(&entry->position) == position_word(at)) {
+                if (is_held(seen) && word_owner(seen) == owner && load_relaxed(&entry->position) == position_word(at)) {
                         settle(leases, i, entry, seen);
                         return true;
                 }
@@ -244,7 +249,7 @@ int leases_take(struct leases *leases, uint32_t owner, size_t room, struct lease
                 uint32_t deliveries = word_deliveries(oldest_seen);
                 deliveries += deliveries < DELIVERIES_TOP;
                 if (!cas_u64(&oldest->word, oldest_seen,
-                             word_make(word_generation(oldest_seen), deliveries, HELD, owner)))
+                             word_make(word_generation(oldest_seen), deliveries, leases->tasks ? TAKING : HELD, owner)))
                         continue;
                 fetch_add_relaxed(&leases->shared->deliveries, 1);
                 *ret_claim = (struct lease_claim){
@@ -259,14 +264,15 @@ int leases_take(struct leases *leases, uint32_t owner, size_t room, struct lease
 }
 
 /* The entry that a process says it holds: 0, -EINVAL, -EPERM. */
-static int find_held(const struct leases *leases, uint32_t owner, uint32_t index, uint32_t generation,
+static int find_held(const struct leases *leases, uint32_t owner, uint32_t index, uint64_t ticket,
                      struct lease_entry **ret_entry, uint64_t *ret_seen)
 {
         if (index >= used_entries(leases))
                 return -EINVAL;
         struct lease_entry *entry = entry_at(leases, index);
         uint64_t seen = load_acquire(&entry->word);
-        if (word_generation(seen) != generation || word_kind(seen) != HELD)
+        if (word_generation(seen) != (uint32_t)ticket || word_kind(seen) != HELD ||
+            (ticket >> 32 != 0 && word_deliveries(seen) != ticket >> 32))
                 return -EINVAL;
         if (word_owner(seen) != owner)
                 return -EPERM;
@@ -275,31 +281,39 @@ static int find_held(const struct leases *leases, uint32_t owner, uint32_t index
         return 0;
 }
 
-int leases_acknowledge(struct leases *leases, uint32_t owner, uint32_t index, uint32_t generation)
+int leases_acknowledge(struct leases *leases, uint32_t owner, uint32_t index, uint64_t ticket)
 {
         struct lease_entry *entry;
         uint64_t seen;
-        int r = find_held(leases, owner, index, generation, &entry, &seen);
+        int r = find_held(leases, owner, index, ticket, &entry, &seen);
 
         if (r < 0)
                 return r;
         struct body body = body_of(load_relaxed(&entry->body));
-        if (!cas_u64(&entry->word, seen, word_make(generation + 1, 0, FREE, OWNER_NONE)))
+        if (!cas_u64(&entry->word, seen, word_make(word_generation(seen) + 1, 0, FREE, OWNER_NONE)))
                 return -EINVAL;
         store_relaxed(&leases->recent, index);
         ring_freed(leases->ring, body);
         return 0;
 }
 
-int leases_give_back(struct leases *leases, uint32_t owner, uint32_t index, uint32_t generation)
+int leases_give_back(struct leases *leases, uint32_t owner, uint32_t index, uint64_t ticket)
 {
         struct lease_entry *entry;
         uint64_t seen;
-        int r = find_held(leases, owner, index, generation, &entry, &seen);
+        int r = find_held(leases, owner, index, ticket, &entry, &seen);
 
         if (r < 0)
                 return r;
         return put_back(leases, entry, seen) ? 0 : -EINVAL;
+}
+
+void leases_keep(struct leases *leases, uint32_t owner, const struct lease_claim *claim)
+{
+        uint64_t taking = word_make(claim->generation, claim->deliveries, TAKING, owner);
+
+        cas_u64(&entry_at(leases, claim->entry)->word, taking,
+                word_make(claim->generation, claim->deliveries, HELD, owner));
 }
 
 int leases_oldest(struct leases *leases, uint32_t owner, uint32_t *ret_entry, uint32_t *ret_generation)
@@ -331,7 +345,7 @@ bool leases_holds(const struct leases *leases, uint32_t entry, uint32_t generati
                 return false;
         uint64_t seen = load_acquire(&entry_at(leases, entry)->word);
         enum lease_kind kind = word_kind(seen);
-        return word_generation(seen) == generation && (kind == HELD || kind == READY || kind == BURIED);
+        return word_generation(seen) == generation && (is_held(seen) || kind == READY || kind == BURIED);
 }
 
 void leases_recover(struct leases *leases, uint32_t owner)
@@ -348,7 +362,7 @@ void leases_recover(struct leases *leases, uint32_t owner)
                         count_letter(leases, entry, seen);
                         continue;
                 }
-                if (kind != HELD && kind != FILLING)
+                if (!is_held(seen) && kind != FILLING)
                         continue;
                 if (word_owner(seen) != owner) {
                         if (word_owner(seen) == alive)
@@ -379,7 +393,7 @@ struct leases_count leases_count(const struct leases *leases, uint32_t owner)
 
                 if (kind == READY)
                         count.ready++;
-                else if (kind == HELD)
+                else if (is_held(seen))
                         *(word_owner(seen) == owner ? &count.own : &count.others) += 1;
         }
         return count;

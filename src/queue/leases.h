@@ -6,6 +6,8 @@
  *
  *     word        | generation 29 | deliveries 8 | kind 3 | owner 24 |
  *
+ * (TAKING is HELD by a process that is still copying the message out of the entry.)
+ *
  *     FREE(g) --reserve--> FILLING(g, me) --hold--> HELD(g, me, 1) --acknowledge--> FREE(g+1)
  *                             | owner dead              |    ^
  *                             v                given back    | take: one delivery more
@@ -53,7 +55,8 @@ struct ring;
 struct leases {
         struct ring *ring; /* whose messages they are */
         struct leases_shared *shared;
-        size_t offset, stride;   /* of the entries in the region */
+        size_t offset, stride; /* of the entries in the region */
+        bool tasks; /* what is taken is copied out, and another thread may report the oldest as done meanwhile */
         uint32_t max_deliveries; /* 0: no limit */
         atomic_u32 recent;       /* an entry that this process has freed */
         atomic_u32 calls;        /* counts towards the next look for the dead */
@@ -79,9 +82,18 @@ void leases_hold(struct leases *leases, uint32_t owner, uint32_t entry, struct p
 /* Take the oldest message that came back: 0; -EAGAIN (there is none); -EMSGSIZE (it is larger than `room`); -EUCLEAN. */
 int leases_take(struct leases *leases, uint32_t owner, size_t room, struct lease_claim *ret_claim);
 
+/* Which delivery of an entry's message is meant: | deliveries 32 (0: any) | generation 32 |. */
+static inline uint64_t lease_ticket(const struct lease_claim *claim)
+{
+        return (uint64_t)claim->deliveries << 32 | claim->generation;
+}
+
 /* Give up a lease that this process holds: 0; -EINVAL (it is over); -EPERM (another process's). */
-int leases_acknowledge(struct leases *leases, uint32_t owner, uint32_t entry, uint32_t generation);
-int leases_give_back(struct leases *leases, uint32_t owner, uint32_t entry, uint32_t generation);
+int leases_acknowledge(struct leases *leases, uint32_t owner, uint32_t entry, uint64_t ticket);
+int leases_give_back(struct leases *leases, uint32_t owner, uint32_t entry, uint64_t ticket);
+
+/* A task that was taken has been copied out: from now on it may be done. */
+void leases_keep(struct leases *leases, uint32_t owner, const struct lease_claim *claim);
 
 /* The lease that this process has held longest: 0 or -ENOENT. */
 int leases_oldest(struct leases *leases, uint32_t owner, uint32_t *ret_entry, uint32_t *ret_generation);

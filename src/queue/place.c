@@ -95,7 +95,8 @@ int brood_queue_peek(brood_queue *queue, brood_view *ret_view, int timeout_ms)
                 return r;
         *ret_view = (brood_view){ .data = claim.bytes, .size = claim.size };
         if (claim.slot == NULL) {
-                ret_view->hidden[0] = (uint64_t)claim.lease.generation << 32 | claim.lease.entry;
+                ret_view->hidden[0] = claim.lease.entry;
+                ret_view->hidden[1] = lease_ticket(&claim.lease);
                 ret_view->hidden[2] = HIDDEN_LEASED;
         } else {
                 ret_view->hidden[0] = position_word(claim.at);
@@ -112,9 +113,9 @@ static int end_view(brood_queue *queue, const brood_view *view, bool back)
         struct ring *ring = &queue->ring;
         int r;
         if (view->hidden[2] == HIDDEN_LEASED) {
-                uint32_t entry = (uint32_t)view->hidden[0], generation = (uint32_t)(view->hidden[0] >> 32);
+                uint32_t entry = (uint32_t)view->hidden[0];
                 r = (back ? leases_give_back : leases_acknowledge)(&ring->leases, ring_owner_now(ring), entry,
-                                                                   generation);
+                                                                   view->hidden[1]);
         } else {
                 struct ring_claim claim = { .at = hidden_position(view->hidden), .body = view->hidden[1] };
                 r = ring_find_claim(ring, claim.at, READING, &claim.slot);

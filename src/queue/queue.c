@@ -103,6 +103,7 @@ static void open_views(brood_queue *queue, const struct plan *plan, const brood_
         ring->leases.shared = region_at(&queue->region, plan->leases_shared);
         ring->leases.offset = plan->leases;
         ring->leases.stride = plan->lease_stride;
+        ring->leases.tasks = queue->joinable;
         ring->leases.max_deliveries = (uint32_t)options->max_deliveries;
         ring->spill.geometry = plan->spill;
         ring->spill.shared = region_at(&queue->region, plan->spill_shared);

@@ -187,10 +187,9 @@ void ring_count_repair(struct ring *ring)
 }
 /* ---- repair ---- */
 
-/* A claim for writing comes to nothing: the position is passed over.  The slot is in its next lap already. */
-void position_skipped(struct ring *ring)
+void positions_skipped(struct ring *ring, uint32_t places)
 {
-        fetch_add_relaxed(&ring->shared->skipped, 1);
+        fetch_add_relaxed(&ring->shared->skipped, places);
         waitword_wake_all(&ring->shared->getters);
         ring_announce_place(ring);
 }
@@ -208,23 +207,56 @@ void message_came_back(struct ring *ring, struct position at)
         ring_announce_message(ring);
 }
 
+/* The places of a run but the first, whose owner is dead; the first one comes last, so that a repairer who dies here is
+ * followed by
+ * another.  Nobody else changes them while the first one says that they are part of a run:
+ *
+ *     we: read the first word               its owner: publishes, or frees; dies
+ *     we: prove the death
+ *
+ * is why the first word must be read once more behind the proof. */
+static bool repair_others(struct ring_slot *slot, uint64_t state)
+{
+        uint64_t lap = state_lap(state), full = state_make(lap, FULL, OWNER_NONE);
+
+        if (load_acquire(&slot->state) != state)
+                return false;
+        /* From the last to the first: a putter far behind, which sees a slot in the next lap, goes on behind it in this one
+         * (I3), and must
+         * not find an empty one there. */
+        for (uint32_t i = RUN - 1; i > 0; i--) {
+                uint64_t seen = load_acquire(&slot[i].state);
+
+                if (state_kind(state) == READING_RUN) {
+                        if (seen == full)
+                                cas_u64(&slot[i].state, seen, state_make(lap, FULL, CAME_BACK));
+                } else if (seen == full || seen == state_make(lap, EMPTY, OWNER_NONE)) {
+                        cas_u64(&slot[i].state, seen, state_make(lap + 1, EMPTY, OWNER_NONE));
+                }
+        }
+        return true;
+}
+
 /* A slot was found in `state`, claimed, and its owner is dead: undo the claim, unless another has done so. */
 static void repair(struct ring *ring, struct position at, struct ring_slot *slot, uint64_t state)
 {
         uint64_t lap = state_lap(state);
+        uint32_t places = state_places(state);
 
-        if (state_kind(state) == WRITING) {
+        if (places > 1 && (at.index + places > ring->geometry.slots || !repair_others(slot, state)))
+                return;
+        if (is_writing(state_kind(state))) {
                 /* The message was never there. */
                 if (cas_u64(&slot->state, state, state_make(lap + 1, EMPTY, OWNER_NONE))) {
                         ring_count_repair(ring);
-                        position_skipped(ring);
+                        positions_skipped(ring, places);
                 }
                 return;
         }
         /* The dead getter had not returned: the message is there as before, unless the dead had moved it to a lease. */
         if (ring->leases.shared != NULL && leases_settle_slot(&ring->leases, state_owner(state), at))
                 return;
-        if (cas_u64(&slot->state, state, state_make(lap, FULL, OWNER_NONE))) {
+        if (cas_u64(&slot->state, state, state_make(lap, FULL, CAME_BACK))) {
                 ring_count_repair(ring);
                 message_came_back(ring, at);
         }
@@ -280,7 +312,7 @@ bool walk_on(struct ring *ring, struct walk *walk)
 
 void walk_next(struct ring *ring, struct walk *walk)
 {
-        walk->at = position_next(ring, walk->at);
+        walk->at = position_behind(ring, walk->at, walk->state);
 }
 
 void ring_recover(struct ring *ring, uint32_t owner)
@@ -290,7 +322,7 @@ void ring_recover(struct ring *ring, uint32_t owner)
         /* All claims lie between the last settled position and the first one that nobody has claimed yet. */
         for (bool there = walk_begin(ring, &walk); there && walk_on(ring, &walk); walk_next(ring, &walk)) {
                 enum kind kind = state_kind(walk.state);
-                if ((kind == WRITING || kind == READING) && state_owner(walk.state) == owner)
+                if ((is_writing(kind) || is_reading(kind)) && state_owner(walk.state) == owner)
                         repair(ring, walk.at, walk.slot, walk.state);
         }
         if (ring->leases.shared != NULL)
@@ -358,9 +390,11 @@ int ring_take_census(struct ring *ring, struct ring_census *ret_census)
         if (position_of(load_relaxed(&ring->shared->head)).index >= ring->geometry.slots || !walk_begin(ring, &walk))
                 return -EUCLEAN;
         for (; walk_on(ring, &walk); walk_next(ring, &walk)) {
-                census.writing += state_kind(walk.state) == WRITING;
-                census.full += state_kind(walk.state) == FULL;
-                census.reading += state_kind(walk.state) == READING;
+                enum kind kind = state_kind(walk.state);
+                uint32_t places = state_places(walk.state);
+                census.full += kind == FULL;
+                census.writing += is_writing(kind) ? places : 0;
+                census.reading += is_reading(kind) ? places : 0;
         }
         *ret_census = census;
         return 0;
@@ -373,9 +407,9 @@ int ring_is_done(struct ring *ring)
         if (!walk_begin(ring, &walk))
                 return -EUCLEAN;
         for (; walk_on(ring, &walk); walk_next(ring, &walk)) {
-                if (state_kind(walk.state) == READING && repair_if_dead(ring, walk.at, walk.slot, walk.state))
+                if (is_reading(state_kind(walk.state)) && repair_if_dead(ring, walk.at, walk.slot, walk.state))
                         return 0;
-                if (state_kind(walk.state) != WRITING)
+                if (!is_writing(state_kind(walk.state)))
                         return 0;
         }
         /* A message is in an entry before it has left the ring, so none can have slipped by. */
@@ -403,7 +437,7 @@ int ring_is_full(struct ring *ring)
                         return 0;
                 if (ahead > 1)
                         at.lap = (state_lap(state) - 1) & LAP_MASK;
-                at = position_next(ring, at);
+                at = ahead == 0 ? position_behind(ring, at, state) : position_next(ring, at);
         }
         return 0;
 }
@@ -425,7 +459,7 @@ uint64_t ring_claimed(struct ring *ring)
                 int64_t ahead = laps_ahead(state_lap(state), at.lap);
                 if (ahead < 0 || (ahead == 0 && (state_kind(state) == EMPTY || state_kind(state) == CLOSED)))
                         break;
-                at = position_next(ring, at);
+                at = ahead == 0 ? position_behind(ring, at, state) : position_next(ring, at);
         }
         uint64_t count = position_count(ring, at);
         return count > before ? count - before : 0;

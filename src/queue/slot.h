@@ -6,6 +6,10 @@
  *     position    | 7 unused | lap 37 | index 20 |
  *     body        | size 35 | size class 5 | buffer 24 |        class 0: in the slot's cell
  *
+ * A batch claims several places with the word of the first one.  Until that word changes again, the words of the others say
+ * nothing that
+ * concerns anybody else; they change first.
+ *
  * A slot goes round EMPTY -> WRITING -> FULL -> READING -> EMPTY of the next lap.  Its state says lap, kind and owner at
  * once, and every transition is one store or one compare-and-swap on that word, so there is no instant at which a death
  * leaves a slot that nobody can attribute.
@@ -23,7 +27,14 @@ enum kind {
         WRITING = 1,
         FULL = 2,
         READING = 3,
-        CLOSED = 4, /* the end of a closed ring: nothing will ever be written here or later */
+        CLOSED = 4,      /* the end of a closed ring: nothing will ever be written here or later */
+        WRITING_RUN = 5, /* this place and the RUN - 1 behind it, in the same lap */
+        READING_RUN = 6,
+};
+
+enum {
+        RUN = 8,       /* places that a batch claims with one word */
+        CAME_BACK = 1, /* in the place of the owner of a FULL slot: getters may have passed it */
 };
 
 enum {
@@ -63,6 +74,24 @@ static inline enum kind state_kind(uint64_t state)
 static inline uint32_t state_owner(uint64_t state)
 {
         return (uint32_t)(state & ((UINT32_C(1) << OWNER_BITS) - 1));
+}
+
+static inline bool is_writing(enum kind kind)
+{
+        return kind == WRITING || kind == WRITING_RUN;
+}
+
+static inline bool is_reading(enum kind kind)
+{
+        return kind == READING || kind == READING_RUN;
+}
+
+/* How many places a state is about. */
+static inline uint32_t state_places(uint64_t state)
+{
+        enum kind kind = state_kind(state);
+
+        return kind == WRITING_RUN || kind == READING_RUN ? RUN : 1;
 }
 
 /* A position in the endless sequence of messages: its lap and its place in the lap. */

@@ -26,7 +26,9 @@ enum {
         BUSY_MS = 20,
 };
 
-static_assert(EMPTY == 0 && WRITING == 1 && FULL == 2 && READING == 3 && CLOSED == 4, "the kinds of a slot");
+static_assert(EMPTY == 0 && WRITING == 1 && FULL == 2 && READING == 3 && CLOSED == 4 && WRITING_RUN == 5 &&
+                  READING_RUN == 6 && RUN == 8 && CAME_BACK == 1,
+              "the kinds of a slot");
 
 static inline uint64_t word(uint64_t lap, unsigned kind, uint32_t owner)
 {

@@ -335,9 +335,9 @@ static void test_recover(void **state)
                 set(&rig, 4, lap, WRITING, DEAD);
                 set_hints(&rig, place(lap, 5), place(lap, 3), place(lap, 0));
                 ring_recover(&rig.ring, DEAD);
-                assert_state(&rig, 0, lap, FULL, 0);
+                assert_state(&rig, 0, lap, FULL, CAME_BACK);
                 assert_state(&rig, 1, lap, READING, STRANGER);
-                assert_state(&rig, 2, lap, FULL, 0);
+                assert_state(&rig, 2, lap, FULL, CAME_BACK);
                 assert_state(&rig, 4, lap + 1, EMPTY, 0);
                 assert_int_equal(ring_count(&rig.ring, 9), 3);
                 int64_t first = (int64_t)(lap * 6);
@@ -393,7 +393,7 @@ static void test_the_oldest_open_position(void **state)
         set(&rig, 1, 3, READING, DEAD);
         set_hints(&rig, place(4, 1), place(4, 1), 0);
         ring_recover(&rig.ring, DEAD);
-        assert_state(&rig, 1, 3, FULL, 0);
+        assert_state(&rig, 1, 3, FULL, CAME_BACK);
         assert_int_equal(ring_count(&rig.ring, 9), 1);
         rig_drop(&rig);
 }
@@ -409,7 +409,7 @@ static void test_dead_reader_blocks_a_full_ring(void **state)
                 set(&rig, i, 1, EMPTY, 0); /* the others are done with */
         set_hints(&rig, place(1, 0), place(1, 0), 0);
         assert_int_equal(put(&rig, 4, 0), -EAGAIN); /* the message is back and waits */
-        assert_state(&rig, 0, 0, FULL, 0);
+        assert_state(&rig, 0, 0, FULL, CAME_BACK);
         assert_int_equal(ring_is_full(&rig.ring), 1);
         assert_int_equal(ring_count(&rig.ring, 9), 1);
         assert_int_equal(get(&rig, 0), 0);
@@ -508,7 +508,7 @@ static void test_places_and_claims_given_up(void **state)
         assert_int_equal(ring_claim(&rig.ring, &claim, 8, DEADLINE_NOW), 0);
         assert_int_equal(get(&rig, 0), -EAGAIN);
         ring_unclaim(&rig.ring, &claim);
-        assert_state(&rig, 1, 0, FULL, 0);
+        assert_state(&rig, 1, 0, FULL, CAME_BACK);
         assert_int_equal(get(&rig, 0), 1);
         assert_int_equal(ring_claimed(&rig.ring), 2);
         assert_int_equal(load_relaxed(&rig.ring.shared->skipped), 1);
@@ -551,7 +551,7 @@ static void test_detach_gives_back(void **state)
         assert_int_equal(ring_claim(&rig.ring, &claim, 8, DEADLINE_NOW), 0);
         fetch_add_relaxed(&rig.ring.holding, 2); /* as the public functions do */
         ring_detach(&rig.ring);
-        assert_state(&rig, 0, 0, FULL, 0);
+        assert_state(&rig, 0, 0, FULL, CAME_BACK);
         assert_state(&rig, 1, 1, EMPTY, 0);
         store_relaxed(&rig.ring.canceled, 0);
         assert_int_equal(get(&rig, 0), 7);
