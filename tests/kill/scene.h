@@ -20,7 +20,7 @@
 
 enum {
         SCENE_SEATS = 2,
-        SCENE_BATCH = 4,     /* messages in one victim's hands */
+        SCENE_BATCH = 9,     /* messages in one victim's hands */
         SCENE_ROOM = 5008,   /* bytes of the largest message */
         SCENE_IDS = 4096,    /* for all who put */
         SCENE_GIVEN = 2000,  /* that the test process may put */
@@ -68,6 +68,7 @@ struct stage {
         bool held;   /* it holds a reservation, or looks at a message, meanwhile */
         bool cold;   /* the victim has never used the queue before */
         bool woken;  /* the victim falls asleep, and is woken by what it waits for */
+        bool batch;  /* for calls with SCENE_BATCH messages only */
         bool beside; /* and another sleeps beside it, which was not woken */
         bool pairs;  /* only for two victims together */
 };

@@ -55,6 +55,13 @@ static const struct stage stages[] = {
         { .name = "no bound", .size = 28, .given = 2 },
         { .name = "new block", .size = 28, .given = 510 },
         { .name = "old block drained", .size = 28, .given = 516, .taken = 508 },
+        /* Large enough for eight places that are claimed at once, and one. */
+        { .name = "a run, empty", .maxsize = 64, .size = 28, .batch = true },
+        { .name = "a run", .maxsize = 64, .size = 28, .given = 12, .batch = true },
+        { .name = "a run, wrapped", .maxsize = 20, .size = 28, .laps = 47, .given = 10, .batch = true },
+        { .name = "a run, shared", .maxsize = 64, .size = 28, .given = 11, .acting = true, .batch = true },
+        { .name = "a run, shared, full", .maxsize = 20, .size = 28, .given = 18, .acting = true, .batch = true },
+        { .name = "a run, no bound", .size = 28, .given = 20, .batch = true },
         { .name = "new to it, empty", .maxsize = 3, .size = 28, .cold = true },
         { .name = "new to it", .maxsize = 3, .size = 28, .given = 2, .cold = true },
 };
@@ -74,6 +81,8 @@ static bool is_worth_it(const struct act *act, const struct stage *stage)
         bool across = stage->maxsize == 0 && stage->given > 100 && !stage->acting;
         if (stage->held && act->joinable)
                 return false;
+        if (stage->batch)
+                return act->count == SCENE_BATCH;
         if (stage->beside && act->long_one)
                 return false;
         /* A put that is not about to fill the queue is like any other, and a get that does not find it empty. */
