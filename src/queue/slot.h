@@ -44,7 +44,7 @@ enum {
         BUFFER_BITS = 24,
         CLASS_BITS = 5,
 };
-static_assert(LAP_BITS == 37, "lap, kind and owner fill a word");
+static_assert((READING_RUN | WRITING_RUN) < 1 << KIND_BITS && LAP_BITS == 37, "lap, kind and owner fill a word");
 
 #define LAP_MASK ((UINT64_C(1) << LAP_BITS) - 1)
 #define INDEX_MASK ((UINT64_C(1) << INDEX_BITS) - 1)
