@@ -146,7 +146,8 @@ BROOD_API ssize_t brood_queue_put_many(brood_queue *queue, const struct iovec *m
  * Stops before one that does not fit.
  * Returns how many were taken; 0 for count 0; otherwise, if none was, the error; -EINVAL as for put_many.  The other
  *   .iov_len are untouched.
- * Threads: any.  Death: those that were taken are gone with the killed process; at most one of them is delivered again. */
+ * Threads: any.  Death: those that were taken are gone with the killed process; up to eight that it had claimed are
+ * delivered again. */
 BROOD_API ssize_t brood_queue_get_many(brood_queue *queue, struct iovec *messages, size_t count, int timeout_ms);
 
 /* ---- in place ---- */
