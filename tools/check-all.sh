@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # check-all.sh: the long checks, for a quiet machine and an hour: both compilers with both sanitizers, valgrind, another libc,
-# another architecture, and the tests that kill and those under load, again and again with a new seed each time.
+# another architecture, the models of the queue, and the tests that kill and those under load, again and again with a new seed each
+# time.
 #
 #   BROOD_REPEAT=N   how often (20)
 #
@@ -104,6 +105,8 @@ elif gate "aarch64: cmocka" 300 bash -c aarch64; then
         skip "aarch64: os, shm and ring" "the emulator wipes no page at a fork (MADV_WIPEONFORK), and knows no subreapers"
         skip "aarch64: proc, kill and stress" "the emulator has no ptrace, and its processes are not what /proc says of them"
 fi
+
+gate "models of the queue" 3600 tools/check-model.sh
 
 # Each round of these draws its own seed and prints it.
 tests_of "kill and stress, $repeat times" $((repeat * 300)) build -- --suite kill --suite stress --repeat "$repeat"

@@ -457,14 +457,11 @@ active proctype killer()
         byte i;
 
 end:
-        /* The consumers are alike: if one is to die, let it be the first. */
+        /* The consumers are alike: the first to die may as well be the first one, and the second the second. */
         do
         :: d_step { crashes < CRASHES && alive[1] && !left[1] -> alive[1] = false; crashes++ }
 #if CRASHES > 1
-        :: d_step { crashes < CRASHES && alive[2] && !left[2] -> alive[2] = false; crashes++ }
-#endif
-#if USERS > 2 && CRASHES > 1
-        :: d_step { crashes < CRASHES && alive[3] && !left[3] -> alive[3] = false; crashes++ }
+        :: d_step { crashes < CRASHES && !alive[1] && alive[2] && !left[2] -> alive[2] = false; crashes++ }
 #endif
         od
 }
