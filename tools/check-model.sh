@@ -73,15 +73,19 @@ found() { # MODEL -DBREAK_... -D...
         fi
 }
 
-# Two consumers, one of them killed, two messages; then one of them killed and a keeper that repairs against the survivor.
+# Two consumers, one of them killed, two messages; a keeper that repairs against the survivor; three consumers, two of them killed, so
+# that a repairer is killed beside another.
 holds lease -DUSERS=2 -DCRASHES=1
 holds lease -DUSERS=2 -DCRASHES=1 -DSLOTS=2 -DENTRIES=1
 holds lease -DUSERS=2 -DCRASHES=1 -DKEEPERS=1 -DMESSAGES=1 -DENTRIES=1
+holds lease -DUSERS=3 -DCRASHES=2 -DMESSAGES=1 -DENTRIES=1 -DGIVE_BACKS=0 -DONLY_LEASES -DMAX_DELIVERIES=1
+holds lease -DUSERS=3 -DCRASHES=2 -DMESSAGES=2 -DENTRIES=1 -DGIVE_BACKS=0 -DONLY_LEASES
 found lease -DBREAK_FREE_BEFORE_HELD -DUSERS=2 -DCRASHES=1
 found lease -DBREAK_HELD_BEFORE_COPY -DUSERS=2 -DCRASHES=1
 found lease -DBREAK_IGNORE_ENTRIES -DUSERS=2 -DCRASHES=1
 found lease -DBREAK_READY_BEFORE_MOVE -DUSERS=2 -DCRASHES=1 -DKEEPERS=1 -DMESSAGES=1 -DENTRIES=1
 found lease -DBREAK_NO_RECHECK -DUSERS=2 -DCRASHES=1 -DGIVE_BACKS=0 -DMAX_DELIVERIES=3
+found lease -DBREAK_COUNT_LATE -DUSERS=3 -DCRASHES=2 -DMESSAGES=1 -DENTRIES=1 -DGIVE_BACKS=0 -DONLY_LEASES -DMAX_DELIVERIES=1
 found lease -DBREAK_ENTRIES_FIRST -DUSERS=2 -DCRASHES=1
 
 # Two consumers and a keeper, with one buffer more than there are slots; two putters that race for buffers.

@@ -124,6 +124,7 @@ inline finish_move(position, whose)
 /* The message of entry e, word `v`, is not to be delivered again: count it once, whoever else is about to do so. */
 inline bury(v, e)
 {
+#ifndef BREAK_COUNT_LATE
         t = tally[e];
         if
         :: t < E_GEN(v) ->
@@ -135,6 +136,7 @@ inline bury(v, e)
                 }
         :: else
         fi;
+#endif
         d_step {
                 t = 0;
                 if
@@ -144,10 +146,18 @@ inline bury(v, e)
                         dead_letter[at[e] + 1] = true;
                         user_of[at[e] + 1] = 0;
                         finished++;
-                        buried++
+                        buried++;
+                        t = 1
                 :: else
                 fi
-        }
+        };
+#ifdef BREAK_COUNT_LATE
+        if
+        :: t == 1 -> dead_letters++
+        :: else
+        fi;
+#endif
+        t = 0
 }
 
 inline repair_slot()
@@ -307,7 +317,11 @@ end_again:
                         fi
                 :: else -> e++
                 fi
+#ifdef ONLY_LEASES
+        :: e == ENTRIES -> goto pause
+#else
         :: e = ENTRIES; break
+#endif
         od;
         found = false;
 
@@ -454,8 +468,6 @@ active proctype putter()
 
 active proctype killer()
 {
-        byte i;
-
 end:
         /* The consumers are alike: the first to die may as well be the first one, and the second the second. */
         do
