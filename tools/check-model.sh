@@ -73,8 +73,8 @@ found() { # MODEL -DBREAK_... -D...
         fi
 }
 
-# Two consumers, one of them killed, two messages; a keeper that repairs against the survivor; three consumers, two of them killed, so
-# that a repairer is killed beside another.
+# Two consumers, one of them killed, two messages; a keeper that repairs against the survivor; three consumers, two of them killed,
+# so that a repairer is killed beside another.
 holds lease -DUSERS=2 -DCRASHES=1
 holds lease -DUSERS=2 -DCRASHES=1 -DSLOTS=2 -DENTRIES=1
 holds lease -DUSERS=2 -DCRASHES=1 -DKEEPERS=1 -DMESSAGES=1 -DENTRIES=1
