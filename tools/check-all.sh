@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# check-all.sh: the long checks, for a quiet machine and an hour: both compilers with the sanitizers, valgrind, a fuzzer,
-# another libc, another architecture, and the tests that kill and those under load, again and again with a new seed each time.
+# check-all.sh: the long checks, for a quiet machine and two hours: both compilers with the sanitizers, valgrind, a fuzzer,
+# another libc, another architecture, the models of the queue, and the tests that kill and those under load, again and again
+# with a new seed each time.
 #
 #   BROOD_REPEAT=N         how often (20)
 #   BROOD_FUZZ_SECONDS=N   how long each fuzz target runs (120)
@@ -119,6 +120,8 @@ fi
 # A minute of kills in the queue, and the kill after every instruction rather than after some of them.
 BROOD_TEST_ROUNDS=60 tests_of "storm, a minute" 300 build -- storm
 BROOD_TEST_ROUNDS=100000 tests_of "step, every instruction" 2000 build -- step
+
+gate "models of the queue" 3600 tools/check-model.sh
 
 # Each round of these draws its own seed and prints it.
 tests_of "kill and stress, $repeat times" $((repeat * 300)) build -- --suite kill --suite stress --repeat "$repeat"

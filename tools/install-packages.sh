@@ -6,7 +6,7 @@
 #   build   what `make run`, `make test` and `make bench` need
 #   bench   the peers that `make bench` measures brood against, where they are not the system's own
 #   check   what `.ci/run` and the other quick gates need besides
-#   long    what `make check-all` needs besides: a second libc and a second architecture
+#   long    what `make check-all` needs besides: a second libc, a second architecture, a model checker
 #
 # Installs what is missing, and only that: where all is there it asks no network and takes no time.  Works as root or through a
 # sudo that asks no password; otherwise it prints the command to type and fails.
@@ -17,7 +17,7 @@ set -euo pipefail
 build=(gcc libc6-dev make meson ninja-build "pkgconf|pkg-config" python3 libcmocka-dev scdoc g++)
 bench=(libboost-dev libck-dev libzmq3-dev)
 check=(clang clang-format clang-tidy "libclang-rt-dev|libclang-rt-14-dev" valgrind gdb)
-long=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross "qemu-user-static|qemu-user" dpkg-dev)
+long=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross "qemu-user-static|qemu-user" dpkg-dev spin)
 
 installed() {
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]

@@ -124,6 +124,7 @@ inline finish_move(position, whose)
 /* The message of entry e, word `v`, is not to be delivered again: count it once, whoever else is about to do so. */
 inline bury(v, e)
 {
+#ifndef BREAK_COUNT_LATE
         t = tally[e];
         if
         :: t < E_GEN(v) ->
@@ -135,6 +136,7 @@ inline bury(v, e)
                 }
         :: else
         fi;
+#endif
         d_step {
                 t = 0;
                 if
@@ -144,10 +146,18 @@ inline bury(v, e)
                         dead_letter[at[e] + 1] = true;
                         user_of[at[e] + 1] = 0;
                         finished++;
-                        buried++
+                        buried++;
+                        t = 1
                 :: else
                 fi
-        }
+        };
+#ifdef BREAK_COUNT_LATE
+        if
+        :: t == 1 -> dead_letters++
+        :: else
+        fi;
+#endif
+        t = 0
 }
 
 inline repair_slot()
@@ -307,7 +317,11 @@ end_again:
                         fi
                 :: else -> e++
                 fi
+#ifdef ONLY_LEASES
+        :: e == ENTRIES -> goto pause
+#else
         :: e = ENTRIES; break
+#endif
         od;
         found = false;
 
@@ -454,17 +468,12 @@ active proctype putter()
 
 active proctype killer()
 {
-        byte i;
-
 end:
-        /* The consumers are alike: if one is to die, let it be the first. */
+        /* The consumers are alike: the first to die may as well be the first one, and the second the second. */
         do
         :: d_step { crashes < CRASHES && alive[1] && !left[1] -> alive[1] = false; crashes++ }
 #if CRASHES > 1
-        :: d_step { crashes < CRASHES && alive[2] && !left[2] -> alive[2] = false; crashes++ }
-#endif
-#if USERS > 2 && CRASHES > 1
-        :: d_step { crashes < CRASHES && alive[3] && !left[3] -> alive[3] = false; crashes++ }
+        :: d_step { crashes < CRASHES && !alive[1] && alive[2] && !left[2] -> alive[2] = false; crashes++ }
 #endif
         od
 }
