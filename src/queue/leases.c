@@ -162,7 +162,7 @@ static bool put_back(struct leases *leases, struct lease_entry *entry, uint64_t 
  * so is the message, and should it move on from here, then no word carries that position any more, and nothing happens. */
 static void settle(struct leases *leases, uint32_t index, const struct lease_entry *entry, uint64_t seen)
 {
-        struct position at = position_of(load_acquire(&entry->position));
+        struct position at = position_of(load_acquire(&entry->position)); /* A10 */
         struct body body = body_of(load_acquire(&entry->body));
 
         if (load_relaxed(&entry->word) != seen)
@@ -178,8 +178,9 @@ void leases_hold(struct leases *leases, uint32_t owner, uint32_t index, struct p
         uint32_t generation = word_generation(load_relaxed(&entry->word));
         uint64_t held = word_make(generation, 1, HELD, owner);
 
-        store_relaxed(&entry->position, position_word(at));
-        store_relaxed(&entry->body, body);
+        /* R10: pair with A10 in settle: whoever sees one of these sees that the word is not the one of the lease before. */
+        store_release(&entry->position, position_word(at));
+        store_release(&entry->body, body);
         ret_claim->bytes = ring_copy_cell(leases->ring, at, body_of(body), entry->bytes);
         store_seq_cst(&entry->word, held); /* R9: pairs with A9 in leases_take and leases_settle_slot */
         settle(leases, index, entry, held);

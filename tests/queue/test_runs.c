@@ -60,7 +60,8 @@ static void test_batches(void **state)
         rig_drop(&rig);
 }
 
-/* A putter of a run died when `published` of the seven others were there, and, in the second turn, a repairer after `undone` of them. */
+/* A putter of a run died when `published` of the seven others were there, and, in the second turn, a repairer after `undone`
+ * of them. */
 static void test_dead_putter(void **state)
 {
         (void)state;
