@@ -16,9 +16,9 @@
  *
  * Either the putter sees the word armed, or the getter sees its message.  Two that rest at once may lower twice, the second
  * time what the putter has raised: then either that getter sees the word disarmed, or the putter, which has disarmed it, sees
- * the counter at 0.  Killed after any step, a process leaves the
- * counter as it should be or one too high, which the next getter that rests takes away. (Two that rest at once, one putter,
- * and a kill before the last line: that can leave it too low, until the next message or the next get.)
+ * the counter at 0.  Killed after any step, a process leaves the counter as it should be or one too high, which the next getter
+ * that rests takes away.  (Two that rest at once, one putter, and a kill before the last line: that can leave it too low, until
+ * the next message or the next get.)
  */
 #ifndef BROOD_QUEUE_BELL_H
 #define BROOD_QUEUE_BELL_H

@@ -100,10 +100,8 @@ static inline ssize_t get_fast(struct ring *ring, uint32_t owner, void *buf, siz
 }
 
 /* Take RUN messages from a position on with one claim, if they are there, in one lap, in their cells, and fit.  The first
- * one has not come
- * back, so nobody has passed it, and nobody can have claimed the others; once it is claimed, everybody passes all of them.
- * They are
- * freed before the first one. */
+ * one has not come back, so nobody has passed it, and nobody can have claimed the others; once it is claimed, everybody
+ * passes all of them.  They are freed before the first one. */
 static bool get_eight(struct ring *ring, uint32_t owner, struct ring_slot *slot, struct position at,
                       struct iovec *messages)
 {

@@ -37,9 +37,8 @@ static inline bool is_closed(struct ring *ring)
         return load_relaxed(&ring->shared->control) & CONTROL_CLOSED;
 }
 
-/* Put a message that fits into a cell at a position, if that is the end of the queue.  False: nothing is done.  `start` is
- * the hint that
- * led here, to be moved on with the claim, or NULL: later. */
+/* Put a message that fits into a cell at a position, if that is the end of the queue.  False: nothing is done. `start` is
+ * the hint that led here, to be moved on with the claim, or NULL: later. */
 static inline bool put_at(struct ring *ring, uint32_t owner, struct ring_slot *slot, struct position at,
                           const uint64_t *start, const void *data, size_t size)
 {
@@ -79,10 +78,8 @@ static inline bool put_fast(struct ring *ring, uint32_t owner, const void *data,
 }
 
 /* Put RUN messages at a position and behind it with one claim, if these places are empty and in one lap, and the messages
- * fit into their
- * cells.  While the first place was empty, nobody had passed it, so nobody can have claimed the others; once it is claimed,
- * everybody
- * passes all of them.  They are published before the first one, whose store publishes the run. */
+ * fit into their cells.  While the first place was empty, nobody had passed it, so nobody can have claimed the others; once
+ * it is claimed, everybody passes all of them.  They are published before the first one, whose store publishes the run. */
 static bool put_eight(struct ring *ring, uint32_t owner, struct ring_slot *slot, struct position at,
                       const struct iovec *messages, size_t room)
 {

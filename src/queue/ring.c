@@ -208,8 +208,7 @@ void message_came_back(struct ring *ring, struct position at)
 }
 
 /* The places of a run but the first, whose owner is dead; the first one comes last, so that a repairer who dies here is
- * followed by
- * another.  Nobody else changes them while the first one says that they are part of a run:
+ * followed by another.  Nobody else changes them while the first one says that they are part of a run:
  *
  *     we: read the first word               its owner: publishes, or frees; dies
  *     we: prove the death

@@ -7,8 +7,7 @@
  *     body        | size 35 | size class 5 | buffer 24 |        class 0: in the slot's cell
  *
  * A batch claims several places with the word of the first one.  Until that word changes again, the words of the others say
- * nothing that
- * concerns anybody else; they change first.
+ * nothing that concerns anybody else; they change first.
  *
  * A slot goes round EMPTY -> WRITING -> FULL -> READING -> EMPTY of the next lap.  Its state says lap, kind and owner at
  * once, and every transition is one store or one compare-and-swap on that word, so there is no instant at which a death

@@ -105,8 +105,8 @@ static uint32_t prepare(struct ring *ring, atomic_u32 *word, uint32_t last, bool
 }
 
 /* A sleeper has got what it came for.  Whoever was woken may be the only one who was: if there is more, the next one must
- * be; and if what
- * is there is too large for this one alone, too.  The waker has taken the bit away from the others who sleep. */
+ * be; and if what is there is too large for this one alone, too.  The waker has taken the bit away from the others who
+ * sleep. */
 static void pass_on(struct ring *ring, const struct side *side, atomic_u32 *word, const struct sight *sight,
                     enum look seen)
 {

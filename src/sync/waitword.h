@@ -12,18 +12,14 @@
  *
  * Either the waker sees the bit, or the sleeper, which set it before it looked, sees the change: both sides store first and
  * load second, with a full fence between (Dekker's argument; or the sleeper fences for both, see os/fence.h).  If the waker
- * comes
- * in between, the count differs and the sleep returns at once.
+ * comes in between, the count differs and the sleep returns at once.
  *
- * The bits are hints that may be stale: set with nobody asleep (a sleeper was killed) they cost one futex_wake, which clears
- * them.
- * SLEEPERS cleared with somebody asleep (the waker woke one of several) is set again by the woken one, if MANY says that
- * there may be
- * others; and that one, when it has got what it came for and there is more, wakes the next.  Who was the only sleeper is
- * spared that.  A
- * sleeper that is killed after it was woken and before it has done so leaves the others asleep beside a change: therefore no
- * sleep is
- * longer than a slice, unless somebody watches over the processes and calls waitword_wake_all() after a death.
+ * The bits are hints that may be stale: set with nobody asleep (a sleeper was killed) they cost one futex_wake, which
+ * clears them.  SLEEPERS cleared with somebody asleep (the waker woke one of several) is set again by the woken one, if MANY
+ * says that there may be others; and that one, when it has got what it came for and there is more, wakes the next.  Who was
+ * the only sleeper is spared that.  A sleeper that is killed after it was woken and before it has done so leaves the others
+ * asleep beside a change: therefore no sleep is longer than a slice, unless somebody watches over the processes and calls
+ * waitword_wake_all() after a death.
  */
 #ifndef BROOD_SYNC_WAITWORD_H
 #define BROOD_SYNC_WAITWORD_H
@@ -36,9 +32,8 @@
 #define WAITWORD_MANY UINT32_C(2)
 #define WAITWORD_EVENT UINT32_C(4)
 
-/* Announce a sleep; the value to give to waitword_sleep after the state was looked at once more.  `last` is what the same
- * call got
- * when it prepared before, or 0: if nothing has changed since, the bit is its own. */
+/* Announce a sleep; the value to give to waitword_sleep after the state was looked at once more. `last` is what the same
+ * call got when it prepared before, or 0: if nothing has changed since, the bit is its own. */
 uint32_t waitword_prepare(atomic_u32 *word, uint32_t last);
 
 /* Sleep until an event or the deadline: 0 or -ETIMEDOUT.  May wake for no reason. */
