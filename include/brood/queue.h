@@ -194,8 +194,8 @@ BROOD_API int brood_queue_peek(brood_queue *queue, brood_view *ret_view, int tim
  * (peeked at by another process).  Never waits. */
 BROOD_API int brood_queue_release(brood_queue *queue, const brood_view *view);
 
-/* Put the message back where it was, before all later ones.  The same errors as release.  (If this handle peeks at it again, the old
- * view and the new one are the same.) */
+/* Put the message back where it was, before all later ones.  The same errors as release.  (If this handle peeks at it again,
+ * the old view and the new one are the same.) */
 BROOD_API int brood_queue_unpeek(brood_queue *queue, const brood_view *view);
 
 /* ---- leases ---- */
