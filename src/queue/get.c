@@ -368,6 +368,23 @@ static const struct side get_side = {
         .trims = true,
 };
 
+/* What a look has claimed. */
+static struct ring_claim claim_of(struct ring *ring, const struct sight *sight)
+{
+        if (sight->leased)
+                return (
+                    struct ring_claim){ .lease = sight->lease, .bytes = sight->lease.bytes, .size = sight->lease.size };
+        struct body body =
+            ring->geometry.cell_stride == 0 ? (struct body){ .size = sizeof(uint64_t) } : body_of(sight->body);
+        return (struct ring_claim){
+                .slot = sight->slot,
+                .at = sight->at,
+                .bytes = slot_bytes(ring, sight->slot, sight->at, body),
+                .size = body.size,
+                .body = body_word(body),
+        };
+}
+
 int ring_claim(struct ring *ring, struct ring_claim *claim, size_t room, int64_t deadline)
 {
         struct sight sight = { .slot = NULL };
@@ -378,26 +395,11 @@ int ring_claim(struct ring *ring, struct ring_claim *claim, size_t room, int64_t
                 return r;
         enum look seen = look_for_message(ring, room, owner, &sight);
         r = look_is_final(seen) ? look_error(seen, &sight) : ring_wait(ring, &get_side, room, owner, &sight, deadline);
-        if (r < 0) {
-                if ((r == -EAGAIN || r == -ETIMEDOUT) && load_relaxed(&ring->shared->control) & CONTROL_POLLED)
-                        bell_rest(ring);
-                return r;
-        }
-        if (sight.leased) {
-                *claim =
-                    (struct ring_claim){ .lease = sight.lease, .bytes = sight.lease.bytes, .size = sight.lease.size };
-                return 0;
-        }
-        struct body body =
-            ring->geometry.cell_stride == 0 ? (struct body){ .size = sizeof(uint64_t) } : body_of(sight.body);
-        *claim = (struct ring_claim){
-                .slot = sight.slot,
-                .at = sight.at,
-                .bytes = slot_bytes(ring, sight.slot, sight.at, body),
-                .size = body.size,
-                .body = body_word(body),
-        };
-        return 0;
+        if (r == 0)
+                *claim = claim_of(ring, &sight);
+        else if ((r == -EAGAIN || r == -ETIMEDOUT) && load_relaxed(&ring->shared->control) & CONTROL_POLLED)
+                bell_rest(ring);
+        return r;
 }
 
 void ring_release(struct ring *ring, const struct ring_claim *claim)
@@ -420,19 +422,36 @@ void ring_unclaim(struct ring *ring, const struct ring_claim *claim)
         message_came_back(ring, claim->at);
 }
 
+/* Copy out what was claimed, and be done with it: its size. */
+static ssize_t take(struct ring *ring, const struct ring_claim *claim, void *buf)
+{
+        if (claim->size > 0)
+                memcpy(buf, claim->bytes, claim->size);
+        ring_release(ring, claim);
+        return (ssize_t)claim->size;
+}
+
 static ssize_t get_slow(struct ring *ring, void *buf, size_t room, int64_t deadline)
 {
         struct ring_claim claim;
 
         ring_enter(ring);
-        int r = ring_claim(ring, &claim, room, deadline);
-        if (r == 0) {
-                if (claim.size > 0)
-                        memcpy(buf, claim.bytes, claim.size);
-                ring_release(ring, &claim);
-        }
+        ssize_t n = ring_claim(ring, &claim, room, deadline);
+        if (n == 0)
+                n = take(ring, &claim, buf);
         ring_leave(ring);
-        return r < 0 ? r : (ssize_t)claim.size;
+        return n;
+}
+
+/* One more behind others, if it is there: no call that has something to return looks for what the dead have left. */
+static ssize_t get_more(struct ring *ring, uint32_t owner, void *buf, size_t room)
+{
+        struct sight sight = { .slot = NULL };
+
+        if (look_for_message(ring, room, owner, &sight) != LOOK_DONE)
+                return -EAGAIN;
+        struct ring_claim claim = claim_of(ring, &sight);
+        return take(ring, &claim, buf);
 }
 
 ssize_t ring_get(struct ring *ring, void *buf, size_t room, int timeout_ms)
@@ -451,14 +470,13 @@ ssize_t ring_get(struct ring *ring, void *buf, size_t room, int timeout_ms)
 
 ssize_t ring_get_many(struct ring *ring, struct iovec *messages, size_t count, int timeout_ms)
 {
-        int64_t deadline = 0;
+        bool entered = false;
         uint32_t owner;
         size_t i = 0;
         ssize_t n = ring_own(ring, &owner);
 
         if (n < 0)
                 return n;
-        ring_enter(ring);
         while (i < count) {
                 size_t before = i;
 
@@ -469,13 +487,18 @@ ssize_t ring_get_many(struct ring *ring, struct iovec *messages, size_t count, i
                         break;
                 if (i > before)
                         continue; /* the end of a lap, or of what is there: a try that takes nothing tells */
-                deadline = i > 0 ? DEADLINE_NOW : deadline_after_ms(timeout_ms);
-                n = get_slow(ring, messages[i].iov_base, messages[i].iov_len, deadline);
+                if (i == 0) {     /* once: it takes one, or the loop ends */
+                        ring_enter(ring);
+                        entered = true;
+                }
+                n = i > 0 ? get_more(ring, owner, messages[i].iov_base, messages[i].iov_len)
+                          : get_slow(ring, messages[i].iov_base, messages[i].iov_len, deadline_after_ms(timeout_ms));
                 if (n < 0)
                         break;
                 messages[i++].iov_len = (size_t)n;
         }
-        ring_leave(ring);
+        if (entered)
+                ring_leave(ring);
         return i > 0 ? (ssize_t)i : n;
 }
 

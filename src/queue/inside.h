@@ -139,7 +139,8 @@ static inline void copy_short(void *to, const void *from, size_t size)
         }
         for (size_t i = 0; i + 16 <= size; i += 16)
                 memcpy(target + i, source + i, 16);
-        memcpy(target + size - 16, source + size - 16, 16);
+        if (size % 16 != 0)
+                memcpy(target + size - 16, source + size - 16, 16);
 }
 
 /* Whether places `from` to `to` of a lap hold one at which to take a sample. */

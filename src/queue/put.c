@@ -364,7 +364,6 @@ ssize_t ring_put_many(struct ring *ring, const struct iovec *messages, size_t co
 
         if (r < 0)
                 return r;
-        ring_enter(ring);
         while (i < count) {
                 size_t before = i;
 
@@ -376,6 +375,7 @@ ssize_t ring_put_many(struct ring *ring, const struct iovec *messages, size_t co
                 if (i > before)
                         continue; /* the end of a lap, or of the room: a try that puts nothing tells */
                 if (!timed) {
+                        ring_enter(ring); /* from here on it may wait */
                         deadline = deadline_after_ms(timeout_ms);
                         timed = true;
                 }
@@ -386,6 +386,7 @@ ssize_t ring_put_many(struct ring *ring, const struct iovec *messages, size_t co
                         break;
                 i++;
         }
-        ring_leave(ring);
+        if (timed)
+                ring_leave(ring);
         return i > 0 ? (ssize_t)i : r;
 }
