@@ -227,10 +227,10 @@ int brood_queue_attach(brood_queue **ret_queue, const int descriptors[BROOD_QUEU
                 return -ENOMEM;
         queue->region = (struct region)REGION_NONE;
         int r = region_attach(&queue->region, descriptors[0], REGION_QUEUE);
-        if (r == 0)
+        if (r >= 0)
                 r = check_region(&queue->region, &plan, &options, bell_id);
         int bell_fd = r < 0 ? -1 : descriptor_duplicate(descriptors[1]);
-        if (r == 0 && bell_fd < 0)
+        if (r >= 0 && bell_fd < 0)
                 r = bell_fd;
         if (r < 0) {
                 region_drop(&queue->region);
