@@ -11,10 +11,11 @@
  * was taken by somebody who died before the directory knew of it, or who came second, is free again as soon as its lap is
  * over.
  *
- * shared word written by read by under first getters, forward by CAS: all of the lap is done all - directory entry whoever
- * maps a lap, by CAS, once a lap all frozen while the lap lasts
+ *   shared word        written by                                        read by     under
+ *   first              getters, forward by CAS: all of the lap is done   all         -
+ *   directory entry    whoever maps a lap, by CAS, once a lap            all         frozen while the lap lasts
  *   block word         whoever takes the free block, by CAS; a trimmer   takers      | lap 37 | kind 3 | owner 24 |
- * high takers; a hint: no block above it was ever used takers -
+ *   high               takers; a hint: no block above it was ever used   takers      -
  *
  * Laps of a ring without a bound begin with 1, so that zeroed memory is before all of them.
  */

@@ -17,13 +17,15 @@
  *
  * From ring to entry.  A message is never in neither, and never counts in both: the store of HELD is the moment at which it
  * moves.  Before it, the slot (READING by the same owner) decides; after it, the entry does, and the slot is freed by
- * leases_settle(), which anyone may repeat.  Whoever finds a slot that a dead process was reading asks first whether an
+ * settle() in leases.c, which anyone may repeat.  Whoever finds a slot that a dead process was reading asks first whether an
  * entry of the dead holds it.
  *
- * shared member written by read by frozen word all, by CAS all - position, body, the owner while FILLING whoever sees from
- * HELD until FREE
+ *   shared member        written by                                    read by           frozen
+ *   word                 all, by CAS                                   all               -
+ *   position, body,      the owner while FILLING                       whoever sees      from HELD until FREE
  *     bytes                                                            HELD or READY
- * letters whoever buries the entry, once a generation leases_letters - high, returned anyone; hints all -
+ *   letters              whoever buries the entry, once a generation   leases_letters    -
+ *   high, returned       anyone; hints                                 all               -
  */
 #ifndef BROOD_QUEUE_LEASES_H
 #define BROOD_QUEUE_LEASES_H

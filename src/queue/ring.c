@@ -70,7 +70,6 @@ void ring_attach(struct ring *ring, const struct ring_geometry *geometry, const 
                 .shared = region_at(region, shared_offset),
                 .owners = region_at(region, owners_offset),
                 .slots = region_at(region, slots_offset),
-                .slots_offset = slots_offset,
                 .bell_fd = -1,
         };
         ring->spill = (struct spill){

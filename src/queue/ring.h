@@ -83,16 +83,15 @@ struct ring {
         struct ring_shared *shared;
         struct owners *owners;
         struct ring_slot *slots; /* of a ring with a bound */
-        size_t slots_offset;
-        struct blocks blocks;  /* of one without */
-        struct spill spill;    /* geometry.classes 0: none */
-        struct leases leases;  /* shared NULL: none */
-        int bell_fd;           /* -1: none */
-        bool watched;          /* somebody recovers the dead and wakes the sleepers: sleep without slices */
-        atomic_u32 fence_self; /* this process cannot be reached by others' fences */
-        atomic_u32 canceled;   /* the handle is being freed: waiting calls end */
-        atomic_u32 inside;     /* calls of this process that wait, or may */
-        atomic_u32 holding;    /* reservations, views and leases of this process */
+        struct blocks blocks;    /* of one without */
+        struct spill spill;      /* geometry.classes 0: none */
+        struct leases leases;    /* shared NULL: none */
+        int bell_fd;             /* -1: none */
+        bool watched;            /* somebody recovers the dead and wakes the sleepers: sleep without slices */
+        atomic_u32 fence_self;   /* this process cannot be reached by others' fences */
+        atomic_u32 canceled;     /* the handle is being freed: waiting calls end */
+        atomic_u32 inside;       /* calls of this process that wait, or may */
+        atomic_u32 holding;      /* reservations, views and leases of this process */
         struct spin spin;
         uint32_t owner;  /* this process's owner number, valid under... */
         atomic_u64 mark; /* ...this process mark */

@@ -10,10 +10,12 @@
  * no moment of death in which a buffer is lost, or freed while a message is in it; what decides is the one word of the slot
  * or the entry.
  *
- * shared word written by read by under buffer word whoever takes a free buffer, by CAS, after it takers -
+ *   shared word          written by                                        read by      under
+ *   buffer word          whoever takes a free buffer, by CAS, after it     takers       -
  *                        claimed the position; a mover (queue/leases.h),
  *                        from position to lease; a trimmer
- * buffer committed the holder; a trimmer the same - class high, cursor anyone; hints where to look takers -
+ *   buffer committed     the holder; a trimmer                             the same     -
+ *   class high, cursor   anyone; hints where to look                       takers       -
  */
 #ifndef BROOD_QUEUE_SPILL_H
 #define BROOD_QUEUE_SPILL_H

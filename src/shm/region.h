@@ -7,7 +7,8 @@
  * never meet), its kind and its size.  Nothing in a region is a pointer; what another process may have written is checked
  * before it is believed.
  *
- * region_head member written by read by frozen all region_new, once region_check before anybody else can see it
+ *   region_head member   written by            read by         frozen
+ *   all                  region_new, once      region_check    before anybody else can see it
  */
 #ifndef BROOD_SHM_REGION_H
 #define BROOD_SHM_REGION_H
