@@ -31,6 +31,12 @@ KNOWS = {
 # Whose door a public header is.  A header that is not here may be included by no room.
 DOOR_OF = {
     "common": None,
+    "lock": "sync",
+    "semaphore": "sync",
+    "condition": "sync",
+    "event": "sync",
+    "barrier": "sync",
+    "rwlock": "sync",
     "queue": "queue",
     "process": "process",
     "pipe": "pipe",

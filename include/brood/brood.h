@@ -2,19 +2,31 @@
  *
  * brood/brood.h: all of brood.
  *
- *     common.h    errors, time limits, options
- *     process.h   processes, process classes, fork, wait
- *     queue.h     a bounded queue of messages between processes
- *     pool.h      a pool of worker processes
- *     result.h    the result of a task
+ *     common.h       errors, time limits, options
+ *     process.h      processes, process classes, fork, wait
+ *     lock.h         Lock, RLock
+ *     rwlock.h       a reader/writer lock
+ *     semaphore.h    Semaphore, BoundedSemaphore
+ *     condition.h    Condition
+ *     event.h        Event
+ *     barrier.h      Barrier
+ *     queue.h        a queue of messages between processes
+ *     pool.h         a pool of worker processes
+ *     result.h       the result of a task
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
 
+#include <brood/barrier.h>
 #include <brood/common.h>
+#include <brood/condition.h>
+#include <brood/event.h>
+#include <brood/lock.h>
 #include <brood/pool.h>
 #include <brood/process.h>
 #include <brood/queue.h>
 #include <brood/result.h>
+#include <brood/rwlock.h>
+#include <brood/semaphore.h>
 
 #endif

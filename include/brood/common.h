@@ -38,6 +38,9 @@ extern "C" {
 /* Wait without a time limit. */
 #define BROOD_FOREVER (-1)
 
+/* An exit code that nobody can tell any more. */
+#define BROOD_EXITCODE_UNKNOWN 256
+
 /* The version of the library that is linked, as "0.1.0".  Threads: any.  Never fails. */
 BROOD_API const char *brood_version(void);
 

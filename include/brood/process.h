@@ -156,8 +156,6 @@ BROOD_API pid_t brood_fork(brood_process **ret_process);
  * Threads: any; each child is returned to one of them.  Signals: restarts after EINTR. */
 BROOD_API pid_t brood_wait(int *ret_exitcode, int timeout_ms);
 
-#define BROOD_EXITCODE_UNKNOWN 256
-
 #ifdef __cplusplus
 }
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void descriptor_close(int *fd)
@@ -68,6 +69,14 @@ int64_t eventfd_id(int fd)
                 return n == -ENOENT && fcntl(fd, F_GETFD) < 0 ? -EBADF : n;
         const char *at = strstr(text, "eventfd-id:");
         return at == NULL ? -EINVAL : strtoll(at + strlen("eventfd-id:"), NULL, 10);
+}
+
+int64_t descriptor_id(int fd)
+{
+        KEEP_ERRNO;
+        struct stat about;
+
+        return fstat(fd, &about) < 0 ? -errno : (int64_t)about.st_ino;
 }
 
 int descriptor_duplicate(int fd)

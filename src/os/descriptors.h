@@ -25,6 +25,9 @@ int eventfd_new_counting(void);
 /* The number by which the kernel knows an eventfd, the same in every process; -EBADF, -EINVAL (it is none), -ENOENT (no /proc). */
 int64_t eventfd_id(int fd);
 
+/* The number by which the kernel knows what is behind a descriptor of its kind, the same in every process; -EBADF. */
+int64_t descriptor_id(int fd);
+
 /* A duplicate, close-on-exec: the descriptor or a negative errno. */
 int descriptor_duplicate(int fd);
 

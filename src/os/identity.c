@@ -9,19 +9,41 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Field 22 of /proc/PID/stat.  The second field, the command's name in parentheses, may itself hold blanks and parentheses. */
-static uint32_t start_time_of(pid_t pid)
+/* The fields of /proc/PID/stat.  The second, the command's name in parentheses, may itself hold blanks and parentheses. */
+enum { FIELD_STATE = 3, FIELD_START = 22, FIELD_EXIT_CODE = 52, STAT_ROOM = 1536 };
+
+/* A field of what was read; NULL if it is not there. */
+static const char *stat_field(const char *text, int field)
 {
-        char path[40], text[512];
+        const char *at = strrchr(text, ')');
+
+        for (int i = 2; at != NULL && i < field; i++) {
+                at = strchr(at, ' ');
+                at = at == NULL ? NULL : at + 1;
+        }
+        return at;
+}
+
+static bool stat_read(pid_t pid, char text[STAT_ROOM])
+{
+        char path[40];
 
         snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-        if (file_read(path, text, sizeof text) < 0)
-                return 0;
+        return file_read(path, text, STAT_ROOM) >= 0;
+}
 
-        char *at = strrchr(text, ')');
-        for (int field = 2; at != NULL && field < 22; field++)
-                at = strchr(at + 1, ' ');
+static uint32_t start_time(const char *text)
+{
+        const char *at = stat_field(text, FIELD_START);
+
         return at == NULL ? 0 : (uint32_t)(strtoull(at, NULL, 10) & ((UINT32_C(1) << IDENTITY_START_BITS) - 1));
+}
+
+static uint32_t start_time_of(pid_t pid)
+{
+        char text[STAT_ROOM];
+
+        return stat_read(pid, text) ? start_time(text) : 0;
 }
 
 struct identity identity_self(void)
@@ -44,4 +66,19 @@ bool identity_is_alive(struct identity who)
         bool alive = same && !pidfd_ended(pidfd);
         descriptor_close(&pidfd);
         return alive;
+}
+
+int identity_exitcode(struct identity who, int *ret_exitcode)
+{
+        char text[STAT_ROOM];
+
+        if (!stat_read(who.pid, text) || start_time(text) != who.start)
+                return -ENODATA;
+        const char *state = stat_field(text, FIELD_STATE), *status = stat_field(text, FIELD_EXIT_CODE);
+        if (state == NULL || status == NULL)
+                return -ENODATA;
+        if (*state != 'Z')
+                return -EAGAIN;
+        *ret_exitcode = exitcode_of_status(atoi(status));
+        return 0;
 }

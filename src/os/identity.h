@@ -26,4 +26,8 @@ struct identity identity_self(void);
  * whose threads are not all dead is alive. */
 bool identity_is_alive(struct identity who);
 
+/* How it ended, while it is a zombie: its exit code, or -N for signal N.  -EAGAIN (it lives), -ENODATA (nobody can tell any
+ * more). */
+int identity_exitcode(struct identity who, int *ret_exitcode);
+
 #endif

@@ -72,7 +72,7 @@ int pidfd_wait_reaped(int pidfd)
         return 0;
 }
 
-static int exitcode_of(int status)
+int exitcode_of_status(int status)
 {
         return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
@@ -88,7 +88,7 @@ static int exitcode_after_reaping(int pidfd, int *ret_exitcode)
         struct process_info info = { .mask = PROCESS_INFO_EXIT };
         int r = ioctl(pidfd, PROCESS_GET_INFO, &info) == 0 ? 0 : -errno;
         if (r == 0 && (info.mask & PROCESS_INFO_EXIT)) {
-                *ret_exitcode = exitcode_of(info.exit_status);
+                *ret_exitcode = exitcode_of_status(info.exit_status);
                 return 0;
         }
         /* Between a process's end and its reaping the kernel says nothing yet; POLLHUP (6.9) tells that the reaping is over.

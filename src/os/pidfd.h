@@ -31,4 +31,7 @@ int pidfd_wait_reaped(int pidfd);
  * somebody else, and the kernel, before 6.15, cannot tell). */
 int pidfd_reap(int pidfd, int *ret_exitcode);
 
+/* The exit code that a status of wait(2) tells: 0 to 255, or -N for signal N. */
+int exitcode_of_status(int status);
+
 #endif

@@ -2,6 +2,8 @@
 #include "shm/owners.h"
 #include "os/identity.h"
 
+#include <brood/common.h>
+
 enum { PID_BITS = 22, START_BITS = IDENTITY_START_BITS };
 static_assert(PID_BITS + OWNERS_GENERATION_BITS + START_BITS == 64, "an entry is one word");
 
@@ -69,6 +71,19 @@ bool owners_alive(struct owners *owners, uint32_t owner)
         if (owner_index(owner) == 0 || who.pid == 0 || owner_make(owner_index(owner), entry) != owner)
                 return false;
         return identity_is_alive(who);
+}
+
+pid_t owners_death(struct owners *owners, uint32_t owner, int *ret_exitcode)
+{
+        uint64_t entry = load_acquire(&owners->entries[owner_index(owner)]);
+        struct identity who = entry_identity(entry);
+
+        *ret_exitcode = BROOD_EXITCODE_UNKNOWN;
+        if (owner_make(owner_index(owner), entry) != owner)
+                return 0;
+        if (who.pid != 0)
+                identity_exitcode(who, ret_exitcode);
+        return who.pid;
 }
 
 uint32_t owners_next(struct owners *owners, uint32_t *at)

@@ -44,6 +44,10 @@ void owners_release(struct owners *owners, uint32_t owner);
  * of death, and stays true. */
 bool owners_alive(struct owners *owners, uint32_t owner);
 
+/* Who stands behind a number of the table that is proved dead: its pid, or 0 if the table does not say any more, and how it ended,
+ * as an exit code, or -N for signal N; BROOD_EXITCODE_UNKNOWN. */
+pid_t owners_death(struct owners *owners, uint32_t owner, int *ret_exitcode);
+
 /* The next registered owner number after table index `*at` (start with 0), OWNER_NONE at the end. */
 uint32_t owners_next(struct owners *owners, uint32_t *at);
 

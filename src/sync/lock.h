@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sync/lock.h: the handle of a Lock or RLock, for those who need one inside: conditions let go of it while they wait.
+ */
+#ifndef BROOD_SYNC_LOCK_H
+#define BROOD_SYNC_LOCK_H
+
+#include "sync/hold.h"
+#include "sync/object.h"
+
+#include <brood/lock.h>
+
+struct lock_shared {
+        struct hold_shared hold;
+        uint32_t recursive; /* written once, before anybody else can see it */
+        uint32_t reserved;
+};
+static_assert(sizeof(struct lock_shared) == 24, "shared");
+
+/* Which thread of the process holds an RLock, and how often, is the process's own affair: nobody else asks for it, and with the
+ * process it is gone.  `thread` is the thread's mark while one holds it, and 0 before it lets go; `times` is that thread's. */
+struct brood_lock {
+        struct object object;
+        struct lock_shared *shared;
+        bool recursive;
+        atomic_u64 thread;
+        uint32_t times;
+};
+
+/* Whether the caller may release it. */
+bool lock_is_mine(struct brood_lock *lock);
+
+/* Let go of it altogether, however often the thread has acquired it; and take it back so often. */
+uint32_t lock_let_go(struct brood_lock *lock);
+int lock_take_back(struct brood_lock *lock, uint32_t times, int timeout_ms);
+
+#endif
