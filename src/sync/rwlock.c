@@ -218,6 +218,9 @@ static int acquire(struct brood_rwlock *lock, int (*look)(void *object, void *ca
 
         if (r < 0)
                 return r;
+        r = look(lock, &call);
+        if (__builtin_expect(r != -EAGAIN, 1))
+                return r;
         user_enter(user);
         r = user_wait(user, &wait, &call, deadline_after_ms(timeout_ms));
         if (r < 0 && call.claimed)
