@@ -34,8 +34,8 @@ typedef struct brood_barrier brood_barrier;
 #define BROOD_BARRIER_DESCRIPTORS 1
 
 typedef struct brood_barrier_options {
-        /* Called by the last to arrive, before anybody is released; a negative errno breaks the barrier, and is what that one's wait
-         * returns.  It must not wait at this barrier.  It belongs to the handle: one that attaches says which is its own. */
+        /* Called by the last to arrive, before anybody is released; a negative errno breaks the barrier, and is what that one's
+         * wait returns.  It must not wait at this barrier.  It belongs to the handle: one that attaches says which is its own. */
         int (*action)(void *arg);
         void *arg;
 
@@ -82,8 +82,8 @@ BROOD_API int brood_barrier_broken(brood_barrier *barrier);
 /* The descriptors by which another process can attach to it; they belong to the handle.  Returns 0; -EINVAL (NULL). */
 BROOD_API int brood_barrier_descriptors(brood_barrier *barrier, int ret_descriptors[BROOD_BARRIER_DESCRIPTORS]);
 
-/* A handle for the barrier behind these descriptors, which are duplicated and stay the caller's; `action` (may be NULL) is what this
- * process calls when it is the last to arrive.  Everything is checked first.
+/* A handle for the barrier behind these descriptors, which are duplicated and stay the caller's; `action` (may be NULL) is what
+ * this process calls when it is the last to arrive.  Everything is checked first.
  * Returns 0; -EINVAL (NULL; not a memfd); -EBADF; -EPERM (a memfd that could shrink); -EUCLEAN (not one of a barrier, or damaged);
  *   -EPROTONOSUPPORT (of another version of brood); -ENOMEM; -EMFILE, -ENFILE. */
 BROOD_API int brood_barrier_attach(brood_barrier **ret_barrier, const int descriptors[BROOD_BARRIER_DESCRIPTORS],
