@@ -132,6 +132,45 @@ BROOD_API int brood_process_is_alive(brood_process *process);
 BROOD_API int brood_process_terminate(brood_process *process);
 BROOD_API int brood_process_kill(brood_process *process);
 
+/* Ask it to end as Ctrl-C does (SIGINT); halt it (SIGSTOP), and have it go on (SIGCONT).  A process that is halted is not dead: who
+ * waits for what it holds, waits.  Through the pidfd.  Errors as for terminate.  (The kernel tells a parent of halts by SIGCHLD, unless its
+ * handler says SA_NOCLDSTOP.) */
+BROOD_API int brood_process_interrupt(brood_process *process);
+BROOD_API int brood_process_suspend(brood_process *process);
+BROOD_API int brood_process_resume(brood_process *process);
+
+/* End it by steps, each harder than the one before, and join it: SIGINT and up to interrupt_ms of waiting; SIGTERM and up to
+ * terminate_ms; SIGKILL and as long as it takes.  A step with a time of 0 is passed over.  A halted process is made to go on, so that it
+ * can hear the first two.
+ * Returns by what it ended: 0 (by itself, before the first step), SIGINT, SIGTERM or SIGKILL: the last signal that was sent, though it
+ *   may have ended for a reason of its own; the errors of brood_process_join() but -EAGAIN and -ETIMEDOUT; -EINVAL also for a negative
+ *   time; -EPERM (it has become another user's).
+ * Threads: any. */
+BROOD_API int brood_process_end(brood_process *process, int interrupt_ms, int terminate_ms);
+
+/* How a process ended, and what it used. */
+typedef struct brood_process_report {
+        pid_t pid;
+        int exitcode;        /* as brood_process_exitcode() tells it; BROOD_EXITCODE_UNKNOWN */
+        bool core_dumped;    /* it left a core dump */
+        bool measured;       /* the next three are known: brood has reaped it, and no stranger */
+        int64_t user_ns;     /* CPU time, its own and that of the children that it had waited for */
+        int64_t system_ns;   /* the same, in the kernel */
+        int64_t peak_memory; /* bytes that it had in memory at most; its largest child's, if that is more */
+        int64_t started_ns;  /* time of day, in nanoseconds since 1970 */
+        int64_t ended_ns; /* when brood learned of its end: at once, if somebody was waiting in join or brood_wait() */
+} brood_process_report;
+
+/* The report of a process that has ended.
+ * Returns 0; -EAGAIN (it still runs; or it is detached, and whoever adopted it has not reaped it yet); -EINVAL (NULL, or never
+ *   started); -ECHILD (an inherited handle); -E2BIG (ret_report is of a newer brood).  Threads: any.  Never blocks. */
+BROOD_API int brood_process_report_sized(brood_process *process, brood_process_report *ret_report, size_t size);
+
+static inline int brood_process_get_report(brood_process *process, brood_process_report *ret_report)
+{
+        return brood_process_report_sized(process, ret_report, sizeof *ret_report);
+}
+
 /* The process id: positive once started, also after its end; 0 before; -EINVAL (NULL).  Threads: any. */
 BROOD_API pid_t brood_process_pid(const brood_process *process);
 
@@ -148,6 +187,22 @@ BROOD_API int brood_process_sentinel(const brood_process *process);
  * brood it dies with its parent.
  * Returns -EINVAL (NULL); -EAGAIN, -ENOMEM, -EMFILE, -ENFILE, -ENOENT as brood_process_start(). */
 BROOD_API pid_t brood_fork(brood_process **ret_process);
+
+/* The handle by which this process was started: for its name and its state; NULL if it was not started through brood.  It is
+ * the parent's handle in this process's own memory: do not free it. */
+BROOD_API brood_process *brood_current_process(void);
+
+/* Who started this process: its pid, and a descriptor for poll/epoll that becomes readable when that process has ended (do not
+ * close it; a process that is not detached is killed in that moment, and has no use for it).
+ * Return -ESRCH if this process was not started through brood.  Threads: any. */
+BROOD_API pid_t brood_parent_pid(void);
+BROOD_API int brood_parent_sentinel(void);
+
+/* The children of this process that run: those that brood_wait() waits for, and that have not ended.  Up to `room` handles, the
+ * youngest first; those that have ended are reaped.
+ * Returns how many there are, which may be more than room; -EINVAL (room > 0, but NULL); -ENOMEM; -EMFILE, -ENFILE.
+ * Threads: any; a handle that another thread frees is no longer valid. */
+BROOD_API ssize_t brood_active_children(brood_process **ret_processes, size_t room);
 
 /* Wait for any child of this process that was started through brood, is not detached, and was not yet joined or
  * returned from here.  Its handle stays valid and tells the same exit code.

@@ -11,6 +11,14 @@ int64_t clock_now(void)
         return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
+int64_t clock_wall(void)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_REALTIME, &now);
+        return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
 int64_t deadline_after_ms(int timeout_ms)
 {
         if (timeout_ms < 0)

@@ -17,6 +17,9 @@
 
 int64_t clock_now(void);
 
+/* The time of day, in nanoseconds since 1970. */
+int64_t clock_wall(void);
+
 /* The deadline of a `timeout_ms` argument: never for a negative one; DEADLINE_NOW for 0. */
 int64_t deadline_after_ms(int timeout_ms);
 

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -78,7 +79,7 @@ int exitcode_of_status(int status)
 }
 
 /* Ask the kernel for the exit status of a process that has been reaped already, by somebody else. */
-static int exitcode_after_reaping(int pidfd, int *ret_exitcode)
+static int ending_after_reaping(int pidfd, struct ending *ret_ending)
 {
         struct pollfd p = { .fd = pidfd, .events = POLLIN };
 
@@ -88,7 +89,10 @@ static int exitcode_after_reaping(int pidfd, int *ret_exitcode)
         struct process_info info = { .mask = PROCESS_INFO_EXIT };
         int r = ioctl(pidfd, PROCESS_GET_INFO, &info) == 0 ? 0 : -errno;
         if (r == 0 && (info.mask & PROCESS_INFO_EXIT)) {
-                *ret_exitcode = exitcode_of_status(info.exit_status);
+                *ret_ending = (struct ending){
+                        .exitcode = exitcode_of_status(info.exit_status),
+                        .core_dumped = WCOREDUMP(info.exit_status),
+                };
                 return 0;
         }
         /* Between a process's end and its reaping the kernel says nothing yet; POLLHUP (6.9) tells that the reaping is over.
@@ -97,19 +101,33 @@ static int exitcode_after_reaping(int pidfd, int *ret_exitcode)
         return !(p.revents & POLLHUP) && (r == 0 || r == -ESRCH) ? -EAGAIN : -ENODATA;
 }
 
-int pidfd_reap(int pidfd, int *ret_exitcode)
+static int64_t ns_of(struct timeval time)
+{
+        return time.tv_sec * NS_PER_S + time.tv_usec * 1000;
+}
+
+int pidfd_reap(int pidfd, struct ending *ret_ending)
 {
         KEEP_ERRNO;
         siginfo_t info = { 0 };
+        struct rusage usage;
 
-        while (waitid(WAITID_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | __WALL) < 0) {
+        /* The system call, unlike the function, tells what the process has used. */
+        while (syscall(SYS_waitid, WAITID_PIDFD, pidfd, &info, WEXITED | WNOHANG | __WALL, &usage) < 0) {
                 if (errno == ECHILD)
-                        return exitcode_after_reaping(pidfd, ret_exitcode);
+                        return ending_after_reaping(pidfd, ret_ending);
                 if (errno != EINTR)
                         return -errno;
         }
         if (info.si_pid == 0)
                 return -EAGAIN;
-        *ret_exitcode = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+        *ret_ending = (struct ending){
+                .exitcode = info.si_code == CLD_EXITED ? info.si_status : -info.si_status,
+                .core_dumped = info.si_code == CLD_DUMPED,
+                .measured = true,
+                .user_ns = ns_of(usage.ru_utime),
+                .system_ns = ns_of(usage.ru_stime),
+                .peak_memory = (int64_t)usage.ru_maxrss * 1024,
+        };
         return 0;
 }

@@ -26,10 +26,18 @@ static inline bool pidfd_ended(int pidfd)
 /* After it has ended: wait (for a moment) until whoever is reaping it has done so.  0; looks again at least every 2 ms. */
 int pidfd_wait_reaped(int pidfd);
 
-/* Reap it if it is our child and has ended; tell its exit code in any case where the kernel knows it.
- * 0 and *ret_exitcode; -EAGAIN (it runs, or it is another's child and that has not reaped it yet); -ENODATA (it was reaped by
+/* How a process ended. */
+struct ending {
+        int exitcode;
+        bool core_dumped;
+        bool measured; /* the rest is known: to whoever reaps it, and to nobody else */
+        int64_t user_ns, system_ns, peak_memory;
+};
+
+/* Reap it if it is our child and has ended; tell how in any case where the kernel knows it.
+ * 0 and *ret_ending; -EAGAIN (it runs, or it is another's child and that has not reaped it yet); -ENODATA (it was reaped by
  * somebody else, and the kernel, before 6.15, cannot tell). */
-int pidfd_reap(int pidfd, int *ret_exitcode);
+int pidfd_reap(int pidfd, struct ending *ret_ending);
 
 /* The exit code that a status of wait(2) tells: 0 to 255, or -N for signal N. */
 int exitcode_of_status(int status);

@@ -219,10 +219,10 @@ int brood_process_exitcode(brood_process *process, int *ret_exitcode)
         if (r < 0)
                 return r;
         r = registry_reap(registry, process);
-        if (r == 0 && process->exitcode == BROOD_EXITCODE_UNKNOWN)
+        if (r == 0 && process->ending.exitcode == BROOD_EXITCODE_UNKNOWN)
                 r = -ENODATA;
         if (r == 0)
-                *ret_exitcode = process->exitcode;
+                *ret_exitcode = process->ending.exitcode;
         registry_unlock();
         return r;
 }
@@ -263,6 +263,83 @@ int brood_process_kill(brood_process *process)
         return process_signal(process, SIGKILL);
 }
 
+int brood_process_interrupt(brood_process *process)
+{
+        return process_signal(process, SIGINT);
+}
+
+int brood_process_suspend(brood_process *process)
+{
+        return process_signal(process, SIGSTOP);
+}
+
+int brood_process_resume(brood_process *process)
+{
+        return process_signal(process, SIGCONT);
+}
+
+/* One step of an end: 0 (it has ended), -EAGAIN (it still runs), or another error. */
+static int end_step(brood_process *process, int signal, int timeout_ms)
+{
+        int r = process_signal(process, signal);
+
+        if (r == 0 && signal != SIGKILL)
+                r = process_signal(process, SIGCONT); /* a halted process would not hear it */
+        if (r < 0 && r != -ESRCH)
+                return r;
+        r = brood_process_join(process, timeout_ms);
+        return r == -ETIMEDOUT ? -EAGAIN : r;
+}
+
+int brood_process_end(brood_process *process, int interrupt_ms, int terminate_ms)
+{
+        const struct {
+                int signal, timeout_ms;
+        } steps[] = { { SIGINT, interrupt_ms }, { SIGTERM, terminate_ms }, { SIGKILL, BROOD_FOREVER } };
+
+        if (interrupt_ms < 0 || terminate_ms < 0)
+                return -EINVAL;
+        int last = 0, r = brood_process_join(process, 0);
+        for (size_t i = 0; r == -EAGAIN; i++) {
+                if (steps[i].timeout_ms == 0)
+                        continue;
+                last = steps[i].signal;
+                r = end_step(process, last, steps[i].timeout_ms);
+        }
+        return r < 0 ? r : last;
+}
+
+int brood_process_report_sized(brood_process *process, brood_process_report *ret_report, size_t size)
+{
+        struct registry *registry;
+        int r = check_child(process);
+
+        if (r < 0 || ret_report == NULL)
+                return r < 0 ? (r == -EDEADLK ? -ECHILD : r) : -EINVAL;
+        if (size > sizeof *ret_report)
+                return -E2BIG;
+        r = registry_lock(&registry);
+        if (r < 0)
+                return r;
+        r = registry_reap(registry, process);
+        if (r == 0) {
+                const brood_process_report report = {
+                        .pid = process->pid,
+                        .exitcode = process->ending.exitcode,
+                        .core_dumped = process->ending.core_dumped,
+                        .measured = process->ending.measured,
+                        .user_ns = process->ending.user_ns,
+                        .system_ns = process->ending.system_ns,
+                        .peak_memory = process->ending.peak_memory,
+                        .started_ns = process->started_ns,
+                        .ended_ns = process->ended_ns,
+                };
+                memcpy(ret_report, &report, size);
+        }
+        registry_unlock();
+        return r;
+}
+
 pid_t brood_process_pid(const brood_process *process)
 {
         return process == NULL ? -EINVAL : process->pid;
@@ -277,6 +354,48 @@ int brood_process_sentinel(const brood_process *process)
 {
         return process == NULL || process->pidfd < 0 ? -EINVAL : process->pidfd;
 }
+
+/* ---- the tree ---- */
+
+brood_process *brood_current_process(void)
+{
+        brood_process *current = registry_in_child()->current;
+
+        /* A plain fork of a child of ours inherits what its parent was. */
+        return current != NULL && current->pid == child_pid() ? current : NULL;
+}
+
+pid_t brood_parent_pid(void)
+{
+        brood_process *current = brood_current_process();
+
+        return current == NULL ? -ESRCH : current->owner;
+}
+
+int brood_parent_sentinel(void)
+{
+        return brood_current_process() == NULL ? -ESRCH : registry_in_child()->parent_sentinel;
+}
+
+ssize_t brood_active_children(brood_process **ret_processes, size_t room)
+{
+        struct registry *registry;
+        size_t count = 0;
+
+        if (ret_processes == NULL && room > 0)
+                return -EINVAL;
+        int r = registry_lock(&registry);
+        if (r < 0)
+                return r;
+        registry_sweep(registry);
+        for (brood_process *process = registry->running; process != NULL; process = process->running_next)
+                if (count++ < room)
+                        ret_processes[count - 1] = process;
+        registry_unlock();
+        return (ssize_t)count;
+}
+
+/* ---- for other rooms ---- */
 
 void process_hide(brood_process *process)
 {

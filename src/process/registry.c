@@ -12,7 +12,7 @@
 
 #define REGISTRY_EMPTY                                                                                                 \
         {                                                                                                              \
-                .line = LIFELINE_NONE, .poller = -1, .none_left = -1                                                   \
+                .line = LIFELINE_NONE, .poller = -1, .none_left = -1, .self = -1, .parent_sentinel = -1                \
         }
 
 static struct registry registry = REGISTRY_EMPTY;
@@ -27,8 +27,17 @@ static void registry_drop(void)
         if (registry.gate != NULL && !registry.starting)
                 memory_unmap(registry.gate, sizeof *registry.gate);
         brood_process *current = registry.current;
+        int parent_sentinel = registry.parent_sentinel;
+        if (registry.starting) {
+                /* This is the child of a start, and knows its parent by what that one knew itself by. */
+                descriptor_close(&parent_sentinel);
+                parent_sentinel = registry.self;
+        } else {
+                descriptor_close(&registry.self);
+        }
         registry = (struct registry)REGISTRY_EMPTY;
         registry.current = current;
+        registry.parent_sentinel = parent_sentinel;
 }
 
 static int registry_make(void)
@@ -36,6 +45,9 @@ static int registry_make(void)
         int r = lifeline_open(&registry.line);
         if (r < 0)
                 return r;
+        r = registry.self = pidfd_of(child_pid());
+        if (r < 0)
+                goto fail;
         void *gate;
         r = memory_map(-1, sizeof(struct gate), &gate);
         if (r < 0)
@@ -102,6 +114,11 @@ int registry_add(struct registry *r, brood_process *process)
         if (error < 0)
                 return error;
         process->waitable = true;
+        process->running_next = r->running;
+        process->running_at = &r->running;
+        if (r->running != NULL)
+                r->running->running_at = &process->running_next;
+        r->running = process;
         if (r->waitable++ == 0)
                 eventfd_lower(r->none_left);
         return 0;
@@ -128,11 +145,18 @@ int registry_reap(struct registry *r, brood_process *process)
 {
         if (load_acquire(&process->state) == PROCESS_ENDED)
                 return 0;
-        int code = BROOD_EXITCODE_UNKNOWN;
-        int error = pidfd_reap(process->pidfd, &code);
+        struct ending ending = { .exitcode = BROOD_EXITCODE_UNKNOWN };
+        int error = pidfd_reap(process->pidfd, &ending);
         if (error == -EAGAIN)
                 return error;
-        process->exitcode = code;
+        process->ending = ending;
+        process->ended_ns = clock_wall();
+        if (process->running_at != NULL) {
+                *process->running_at = process->running_next;
+                if (process->running_next != NULL)
+                        process->running_next->running_at = process->running_at;
+                process->running_at = NULL;
+        }
         store_release(&process->state, PROCESS_ENDED);
         if (process->waitable) {
                 poller_remove(r->poller, process->pidfd);

@@ -13,6 +13,7 @@
 
 #include "os/atomic.h"
 #include "os/lifeline.h"
+#include "os/pidfd.h"
 
 #include <signal.h>
 
@@ -51,11 +52,13 @@ struct brood_process {
         atomic_u32 state; /* an enum process_state; read without the lock too */
         pid_t pid;
         int pidfd;
-        int exitcode;        /* once ENDED: a code, or BROOD_EXITCODE_UNKNOWN */
+        struct ending ending; /* once ENDED; the exit code may be BROOD_EXITCODE_UNKNOWN */
+        int64_t started_ns, ended_ns;
         bool hidden;         /* one of brood's own helpers: brood_wait() does not return it */
         bool signals_stay;   /* in the child: all signals stay blocked, the mask is in `mask` */
         bool waitable;       /* counted in the registry: a child that was neither joined nor returned by brood_wait() */
         brood_process *next; /* in the registry's list of ended ones, if waitable */
+        brood_process **running_at, *running_next; /* in its list of those that run */
         sigset_t mask;
 };
 
@@ -70,7 +73,10 @@ struct registry {
         unsigned waitable; /* children that brood_wait() may still return */
         unsigned names;    /* default names given so far */
         brood_process *ended, **ended_end; /* waitable ones that have ended, oldest first */
+        brood_process *running;            /* waitable ones that have not ended, the youngest first */
         brood_process *current;            /* the handle of the process that we are, if we are one of a parent's */
+        int self;                          /* our own pidfd, which our children inherit as their parent's... */
+        int parent_sentinel;               /* ...and this is what we have inherited so; -1 */
 };
 
 /* Take the process-wide lock, with the registry of this process made: 0, or a negative errno without the lock. */

@@ -101,10 +101,10 @@ static void enter(struct birth *birth, brood_process *process)
 /* In the parent: wait for the first-level child, and find the grandchild. */
 static int find_grandchild(struct birth *birth, brood_process *process)
 {
-        int code;
+        struct ending ending;
 
         pidfd_wait(process->pidfd, DEADLINE_NEVER);
-        pidfd_reap(process->pidfd, &code);
+        pidfd_reap(process->pidfd, &ending);
         descriptor_close(&process->pidfd);
 
         birth->ticket++;
@@ -161,9 +161,9 @@ static int admit(struct registry *registry, struct birth *birth, brood_process *
                 return 0;
         }
         if (process->pidfd >= 0) {
-                int code;
+                struct ending ending;
                 pidfd_wait(process->pidfd, DEADLINE_NEVER);
-                pidfd_reap(process->pidfd, &code);
+                pidfd_reap(process->pidfd, &ending);
                 descriptor_close(&process->pidfd);
         }
         process->pid = 0;
@@ -193,6 +193,7 @@ int process_fork(brood_process *process)
                 goto out;
         }
         store_relaxed(&birth.gate->grandchild, 0);
+        process->started_ns = clock_wall();
         registry->starting = true;
         signals_block_all(&birth.mask);
         pid_t pid = child_fork();

@@ -23,7 +23,7 @@ pid_t brood_wait(int *ret_exitcode, int timeout_ms)
                 if (process != NULL) {
                         registry_report(registry, process);
                         pid_t pid = process->pid;
-                        int code = process->exitcode;
+                        int code = process->ending.exitcode;
                         registry_unlock();
                         if (ret_exitcode != NULL)
                                 *ret_exitcode = code;

@@ -617,6 +617,17 @@ static int abort_now(void *arg)
         return 1;
 }
 
+/* What tests mostly ask for of an ending. */
+static int reap(int pidfd, int *ret_code)
+{
+        struct ending ending;
+        int r = pidfd_reap(pidfd, &ending);
+
+        if (r == 0)
+                *ret_code = ending.exitcode;
+        return r;
+}
+
 static void expect_reaped(pid_t pid, int wanted)
 {
         int code = 1234, pidfd = pidfd_of(pid);
@@ -624,7 +635,7 @@ static void expect_reaped(pid_t pid, int wanted)
         assert_true(pidfd >= 0);
         assert_int_equal(pidfd_wait(pidfd, DEADLINE_NEVER), 0);
         assert_int_equal(support_process_state(pid), 'Z');
-        assert_int_equal(pidfd_reap(pidfd, &code), 0);
+        assert_int_equal(reap(pidfd, &code), 0);
         assert_int_equal(code, wanted);
         assert_int_equal(support_process_state(pid), 0);
         assert_int_equal(pidfd_signal(pidfd, 0), -ESRCH);
@@ -632,7 +643,7 @@ static void expect_reaped(pid_t pid, int wanted)
 
         /* Once more: only a kernel that remembers can tell; no answer is not a wrong one. */
         code = 1234;
-        int r = pidfd_reap(pidfd, &code);
+        int r = reap(pidfd, &code);
         assert_true((r == 0 && code == wanted) || (r == -ENODATA && code == 1234));
         close(pidfd);
 }
@@ -648,7 +659,7 @@ static void test_pidfd_reap(void **state)
         pid_t pid = check_start(wait_for_signal, NULL);
         int code = 1234, pidfd = pidfd_of(pid);
         assert_true(fcntl(pidfd, F_GETFD) & FD_CLOEXEC);
-        assert_int_equal(pidfd_reap(pidfd, &code), -EAGAIN);
+        assert_int_equal(reap(pidfd, &code), -EAGAIN);
         assert_int_equal(pidfd_wait(pidfd, DEADLINE_NOW), -EAGAIN);
         int64_t deadline = in_ms(35);
         interrupt_often(true);
@@ -680,7 +691,7 @@ static void test_pidfd_reaped_by_another(void **state)
         assert_int_equal(check_wait(pid), 7);
         int64_t end = support_now_ms() + CHECK_HANG_MS;
         int r;
-        while ((r = pidfd_reap(pidfd, &code)) == -EAGAIN && support_now_ms() < end)
+        while ((r = reap(pidfd, &code)) == -EAGAIN && support_now_ms() < end)
                 assert_int_equal(pidfd_wait_reaped(pidfd), 0);
         assert_true((r == 0 && code == 7) || (r == -ENODATA && code == 1234));
         close(pidfd);
@@ -699,7 +710,7 @@ static int reap_where_ignored(void *arg)
         require(pidfd >= 0);
         require_int(pidfd_wait(pidfd, in_ms(CHECK_HANG_MS)), 0);
         int64_t end = support_now_ms() + CHECK_HANG_MS;
-        while ((r = pidfd_reap(pidfd, &code)) == -EAGAIN && support_now_ms() < end)
+        while ((r = reap(pidfd, &code)) == -EAGAIN && support_now_ms() < end)
                 pidfd_wait_reaped(pidfd);
         require((r == 0 && code == 3) || (r == -ENODATA && code == 1234));
         return 0;
@@ -729,12 +740,12 @@ static void test_pidfd_reap_of_strangers(void **state)
         int code = 1234, r, pidfd = pidfd_of(atomic_load(&shared[0]));
         assert_true(pidfd >= 0);
         assert_int_equal(pidfd_wait(pidfd, DEADLINE_NEVER), 0);
-        r = pidfd_reap(pidfd, &code);
+        r = reap(pidfd, &code);
         assert_true(r == -EAGAIN || r == -ENODATA);
         atomic_store(&shared[1], 1);
         assert_int_equal(check_wait(parent), 0);
         int64_t end = support_now_ms() + CHECK_HANG_MS;
-        while ((r = pidfd_reap(pidfd, &code)) == -EAGAIN && support_now_ms() < end)
+        while ((r = reap(pidfd, &code)) == -EAGAIN && support_now_ms() < end)
                 pidfd_wait_reaped(pidfd);
         assert_true((r == 0 && code == 4) || (r == -ENODATA && code == 1234));
         close(pidfd);
@@ -1206,7 +1217,7 @@ static void test_errno_is_kept(void **state)
         keeps((memory_unmap((void *)1, 4096), 0));
         keeps(pidfd_of(-1));
         keeps(pidfd_signal(bad, 0));
-        keeps(pidfd_reap(bad, &code));
+        keeps(reap(bad, &code));
         keeps(pidfd_wait(bad, DEADLINE_NOW));
         keeps(pidfd_wait_reaped(bad));
         keeps(poller_new());

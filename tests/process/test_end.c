@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tests/process/test_end.c: how children end, and what is told of it; the calls that end them by steps; and the tree: who this
+ * process is, who its parent, and which children run.
+ */
+#include "setting.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+#define MS INT64_C(1000000)
+
+/* ---- reports ---- */
+
+static int64_t wall(void)
+{
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        return now.tv_sec * 1000 * MS + now.tv_nsec;
+}
+
+static int64_t cpu_used(void)
+{
+        struct timespec now;
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+        return now.tv_sec * 1000 * MS + now.tv_nsec;
+}
+
+enum { BURNT_MS = 60, TOUCHED_MIB = 48 };
+
+static int burn(void *unused)
+{
+        (void)unused;
+        size_t size = (size_t)TOUCHED_MIB << 20;
+        char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED)
+                return 1;
+        memset(memory, 1, size);
+        while (cpu_used() < BURNT_MS * MS)
+                ;
+        return 9;
+}
+
+static void test_report(void **state)
+{
+        (void)state;
+        brood_process_report report;
+        int64_t before = wall();
+        brood_process *p = start(burn, NULL);
+        assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
+        int64_t after = wall();
+        assert_int_equal(brood_process_get_report(p, &report), 0);
+        assert_int_equal(report.pid, brood_process_pid(p));
+        assert_false(report.core_dumped);
+        assert_in_range(report.started_ns, before, after);
+        assert_in_range(report.ended_ns, report.started_ns, after);
+        expect_exitcode(p, 9);
+        if (setting == SETTING_DEFAULT)
+                assert_true(report.measured); /* elsewhere a stranger may have been quicker */
+        if (report.measured) {
+                assert_int_equal(report.exitcode, 9);
+                /* A clock of ticks may be some of them behind. */
+                assert_true(report.user_ns + report.system_ns >= BURNT_MS / 2 * MS);
+                assert_true(report.peak_memory >= (int64_t)TOUCHED_MIB << 20);
+        } else {
+                assert_int_equal(report.user_ns, 0);
+                assert_int_equal(report.peak_memory, 0);
+        }
+        brood_process_free(p);
+}
+
+static void test_report_of_one_that_runs(void **state)
+{
+        (void)state;
+        brood_process_report report;
+        memset(&report, 0x55, sizeof report);
+        const brood_process_report before = report;
+        brood_process *p = NULL;
+        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever }), 0);
+        assert_int_equal(brood_process_get_report(p, &report), -EINVAL);
+        assert_int_equal(brood_process_start(p), 0);
+        assert_int_equal(brood_process_get_report(p, &report), -EAGAIN);
+        assert_int_equal(brood_process_get_report(NULL, &report), -EINVAL);
+        assert_int_equal(brood_process_get_report(p, NULL), -EINVAL);
+        assert_int_equal(brood_process_report_sized(p, &report, sizeof report + 8), -E2BIG);
+        assert_memory_equal(&report, &before, sizeof report);
+        assert_int_equal(brood_process_kill(p), 0);
+        assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
+        /* A program that was built with a smaller struct gets what it knows. */
+        assert_int_equal(brood_process_report_sized(p, &report, sizeof report.pid), 0);
+        assert_int_equal(report.pid, brood_process_pid(p));
+        assert_memory_equal((char *)&report + sizeof report.pid, (const char *)&before + sizeof report.pid,
+                            sizeof report - sizeof report.pid);
+        brood_process_free(p);
+}
+
+/* ---- ends ---- */
+
+/* What a child does about the signals that ask it to end; `ready` is raised when it does so. */
+struct manner {
+        bool deaf_to_interrupt, deaf_to_terminate;
+        atomic_int ready;
+};
+
+static int behave(void *arg)
+{
+        struct manner *manner = arg;
+        signal(SIGINT, manner->deaf_to_interrupt ? SIG_IGN : SIG_DFL);
+        signal(SIGTERM, manner->deaf_to_terminate ? SIG_IGN : SIG_DFL);
+        atomic_store(&manner->ready, 1);
+        return wait_for_ever(NULL);
+}
+
+static bool is_ready(void *manner)
+{
+        return atomic_load(&((struct manner *)manner)->ready) != 0;
+}
+
+static struct manner *manner_new(void)
+{
+        struct manner *manner = mmap(NULL, sizeof *manner, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        assert_true(manner != MAP_FAILED);
+        return manner;
+}
+
+static brood_process *start_with_manner(struct manner *manner, bool deaf_to_interrupt, bool deaf_to_terminate)
+{
+        *manner = (struct manner){ deaf_to_interrupt, deaf_to_terminate, 0 };
+        brood_process *p = start(behave, manner);
+        assert_true(support_until(is_ready, manner, 20000));
+        return p;
+}
+
+static bool is_stopped(void *process)
+{
+        return support_process_state(brood_process_pid(process)) == 'T';
+}
+
+static void test_end(void **state)
+{
+        (void)state;
+        enum { LONG_MS = 20000, SHORT_MS = 20 };
+        struct manner *manner = manner_new();
+        static const struct {
+                bool deaf_to_interrupt, deaf_to_terminate, stopped;
+                int interrupt_ms, terminate_ms, by;
+        } cases[] = {
+                { false, false, false, LONG_MS, LONG_MS, SIGINT },
+                { true, false, false, SHORT_MS, LONG_MS, SIGTERM },
+                { true, true, false, SHORT_MS, SHORT_MS, SIGKILL },
+                { false, false, false, 0, LONG_MS, SIGTERM },
+                { false, false, false, 0, 0, SIGKILL },
+                { false, false, true, LONG_MS, LONG_MS, SIGINT },
+                { true, false, true, 0, LONG_MS, SIGTERM },
+                { true, true, true, SHORT_MS, SHORT_MS, SIGKILL },
+        };
+        for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+                brood_process *p = start_with_manner(manner, cases[i].deaf_to_interrupt, cases[i].deaf_to_terminate);
+                if (cases[i].stopped) {
+                        assert_int_equal(brood_process_suspend(p), 0);
+                        assert_true(support_until(is_stopped, p, 20000));
+                }
+                assert_int_equal(brood_process_end(p, cases[i].interrupt_ms, cases[i].terminate_ms), cases[i].by);
+                expect_exitcode(p, -cases[i].by);
+                assert_int_equal(brood_process_end(p, 1, 1), 0); /* it has ended before */
+                brood_process_free(p);
+        }
+        munmap(manner, sizeof *manner);
+}
+
+static void test_suspend_and_resume(void **state)
+{
+        (void)state;
+        struct gate gate;
+        gate_make(&gate);
+        brood_process *p = start(wait_for_gate, &gate);
+        assert_int_equal(brood_process_suspend(p), 0);
+        assert_true(support_until(is_stopped, p, 20000));
+        gate_open(&gate);
+        assert_int_equal(brood_process_is_alive(p), 1);
+        assert_int_equal(brood_process_join(p, 50), -ETIMEDOUT);
+        assert_int_equal(brood_process_resume(p), 0);
+        assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
+        expect_exitcode(p, 7);
+        assert_int_equal(brood_process_suspend(p), -ESRCH);
+        assert_int_equal(brood_process_resume(p), -ESRCH);
+        assert_int_equal(brood_process_interrupt(p), -ESRCH);
+        brood_process_free(p);
+}
+
+static void test_end_bad_input(void **state)
+{
+        (void)state;
+        brood_process *p = NULL;
+        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever }), 0);
+        assert_int_equal(brood_process_end(NULL, 1, 1), -EINVAL);
+        assert_int_equal(brood_process_end(p, 1, 1), -EINVAL); /* never started */
+        assert_int_equal(brood_process_interrupt(p), -EINVAL);
+        assert_int_equal(brood_process_suspend(NULL), -EINVAL);
+        assert_int_equal(brood_process_resume(NULL), -EINVAL);
+        assert_int_equal(brood_process_start(p), 0);
+        assert_int_equal(brood_process_end(p, -1, 1), -EINVAL);
+        assert_int_equal(brood_process_end(p, 1, -1), -EINVAL);
+        assert_int_equal(brood_process_is_alive(p), 1);
+        brood_process_free(p);
+}
+
+/* ---- the tree ---- */
+
+static int know_yourself(void *expected_parent)
+{
+        brood_process *self = brood_current_process();
+        ask(self != NULL);
+        ask(brood_process_pid(self) == getpid());
+        ask(strcmp(brood_process_name(self), "Isaac") == 0);
+        ask(brood_parent_pid() == *(pid_t *)expected_parent);
+        struct pollfd parent = { .fd = brood_parent_sentinel(), .events = POLLIN };
+        ask(parent.fd >= 0);
+        ask(poll(&parent, 1, 0) == 0); /* it lives */
+        ask(fcntl(parent.fd, F_GETFD) & FD_CLOEXEC);
+        ask(brood_active_children(NULL, 0) == 0);
+        return 5;
+}
+
+static void test_current_process(void **state)
+{
+        (void)state;
+        assert_null(brood_current_process());
+        assert_int_equal(brood_parent_pid(), -ESRCH);
+        assert_int_equal(brood_parent_sentinel(), -ESRCH);
+        pid_t self = getpid();
+        brood_process *p = NULL;
+        assert_int_equal(
+            brood_process_new(&p, &(brood_process_options){ .target = know_yourself, .arg = &self, .name = "Isaac" }),
+            0);
+        assert_int_equal(brood_process_start(p), 0);
+        assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
+        expect_exitcode(p, 5);
+        brood_process_free(p);
+}
+
+/* A plain fork of a child of brood is nobody's process. */
+static int fork_plainly(void *unused)
+{
+        (void)unused;
+        pid_t pid = fork();
+        if (pid == 0)
+                _exit(brood_current_process() == NULL && brood_parent_sentinel() == -ESRCH ? 0 : 1);
+        siginfo_t info = { 0 };
+        while (waitid(P_PID, (id_t)pid, &info, WEXITED) < 0 && errno == EINTR)
+                ;
+        return setting != SETTING_DEFAULT ? 5 : info.si_status == 0 ? 5 : 6;
+}
+
+static void test_current_process_after_a_plain_fork(void **state)
+{
+        (void)state;
+        brood_process *p = start(fork_plainly, NULL);
+        assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
+        expect_exitcode(p, 5);
+        brood_process_free(p);
+}
+
+/* A detached process sees its parent's end; the others do not live to see it. */
+static int report_parents_end(void *pipe_end)
+{
+        struct pollfd parent = { .fd = brood_parent_sentinel(), .events = POLLIN };
+        char seen = poll(&parent, 1, 20000) == 1 ? 'y' : 'n';
+        return write(*(int *)pipe_end, &seen, 1) == 1 ? 0 : 1;
+}
+
+static int host_that_ends(void *pipe_end)
+{
+        brood_process *p;
+        ask(brood_process_new(
+                &p, &(brood_process_options){ .target = report_parents_end, .arg = pipe_end, .detached = true }) == 0);
+        ask(brood_process_start(p) == 0);
+        return 0;
+}
+
+static void test_parent_sentinel(void **state)
+{
+        (void)state;
+        int ends[2];
+        char seen = 0;
+        assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        assert_int_equal(in_child(host_that_ends, &ends[1]), 0);
+        assert_int_equal(read(ends[0], &seen, 1), 1);
+        assert_int_equal(seen, 'y');
+        close(ends[0]);
+        close(ends[1]);
+}
+
+static void test_active_children(void **state)
+{
+        (void)state;
+        enum { N = 5 };
+        struct gate gate;
+        brood_process *p[N], *found[N + 2];
+        assert_int_equal(brood_active_children(NULL, 0), 0);
+        assert_int_equal(brood_active_children(NULL, 1), -EINVAL);
+        gate_make(&gate);
+        for (int i = 0; i < N; i++)
+                p[i] = start(wait_for_gate, &gate);
+        assert_int_equal(brood_active_children(found, N + 2), N);
+        for (int i = 0; i < N; i++)
+                assert_ptr_equal(found[i], p[N - 1 - i]);
+        /* One from the middle, the first and the last go. */
+        static const int order[] = { 2, 0, 4 };
+        for (int i = 0; i < 3; i++) {
+                assert_int_equal(brood_process_kill(p[order[i]]), 0);
+                assert_int_equal(brood_process_join(p[order[i]], BROOD_FOREVER), 0);
+                assert_int_equal(brood_active_children(found, 1), N - 1 - i);
+        }
+        assert_int_equal(brood_active_children(found, N), 2);
+        assert_ptr_equal(found[0], p[3]);
+        assert_ptr_equal(found[1], p[1]);
+        /* One is freed while it runs. */
+        brood_process_free(p[3]);
+        p[3] = NULL;
+        assert_int_equal(brood_active_children(found, N), 1);
+        gate_open(&gate);
+        for (int i = 0; i < N; i++) {
+                if (p[i] != NULL)
+                        assert_int_equal(brood_process_join(p[i], BROOD_FOREVER), 0);
+                brood_process_free(p[i]);
+        }
+        assert_int_equal(brood_active_children(NULL, 0), 0);
+}
+
+int main(int argc, char **argv)
+{
+        char name[40];
+        const struct CMUnitTest tests[] = {
+                process_test(test_report),
+                process_test(test_report_of_one_that_runs),
+                process_test(test_end),
+                process_test(test_suspend_and_resume),
+                process_test(test_end_bad_input),
+                process_test(test_current_process),
+                process_test(test_current_process_after_a_plain_fork),
+                process_test(test_parent_sentinel),
+                process_test(test_active_children),
+        };
+        return support_main(argc, argv, setting_suite("end", name, sizeof name), tests, ARRAY_LENGTH(tests), 80);
+}
