@@ -132,19 +132,19 @@ BROOD_API int brood_process_is_alive(brood_process *process);
 BROOD_API int brood_process_terminate(brood_process *process);
 BROOD_API int brood_process_kill(brood_process *process);
 
-/* Ask it to end as Ctrl-C does (SIGINT); halt it (SIGSTOP), and have it go on (SIGCONT).  A process that is halted is not dead: who
- * waits for what it holds, waits.  Through the pidfd.  Errors as for terminate.  (The kernel tells a parent of halts by SIGCHLD, unless its
- * handler says SA_NOCLDSTOP.) */
+/* Ask it to end as Ctrl-C does (SIGINT); halt it (SIGSTOP), and have it go on (SIGCONT).  A process that is halted is not dead:
+ * who waits for what it holds, waits.  Through the pidfd.  Errors as for terminate.  (The kernel tells a parent of halts by
+ * SIGCHLD, unless its handler says SA_NOCLDSTOP.) */
 BROOD_API int brood_process_interrupt(brood_process *process);
 BROOD_API int brood_process_suspend(brood_process *process);
 BROOD_API int brood_process_resume(brood_process *process);
 
 /* End it by steps, each harder than the one before, and join it: SIGINT and up to interrupt_ms of waiting; SIGTERM and up to
- * terminate_ms; SIGKILL and as long as it takes.  A step with a time of 0 is passed over.  A halted process is made to go on, so that it
- * can hear the first two.
- * Returns by what it ended: 0 (by itself, before the first step), SIGINT, SIGTERM or SIGKILL: the last signal that was sent, though it
- *   may have ended for a reason of its own; the errors of brood_process_join() but -EAGAIN and -ETIMEDOUT; -EINVAL also for a negative
- *   time; -EPERM (it has become another user's).
+ * terminate_ms; SIGKILL and as long as it takes.  A step with a time of 0 is passed over.  A halted process is made to go on, so
+ * that it can hear the first two.
+ * Returns by what it ended: 0 (by itself, before the first step), SIGINT, SIGTERM or SIGKILL: the last signal that was sent,
+ *   though it may have ended for a reason of its own; -EINVAL (NULL, or never started; a negative time); -ECHILD (an inherited
+ *   handle); -EDEADLK (it is the calling process itself); -EPERM (it has become another user's).
  * Threads: any. */
 BROOD_API int brood_process_end(brood_process *process, int interrupt_ms, int terminate_ms);
 
