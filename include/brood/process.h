@@ -62,17 +62,54 @@ typedef struct brood_process_class {
 #define BROOD_PROCESS_STATE_MAX ((size_t)1 << 30)
 #define BROOD_PROCESS_NAME_MAX 63 /* bytes of a name; a longer one is refused */
 
+/* Where one of a child's standard streams leads. */
+typedef enum brood_stream_kind {
+        BROOD_STREAM_INHERIT = 0, /* where this process's does */
+        BROOD_STREAM_NULL,        /* nowhere: /dev/null */
+        BROOD_STREAM_DESCRIPTOR,  /* to `descriptor`, which stays the caller's */
+        BROOD_STREAM_CAPTURE,     /* into a pipe, whose other end is brood_process_stream() */
+        BROOD_STREAM_STDOUT,      /* stderr only: where the child's stdout does */
+} brood_stream_kind;
+
+typedef struct brood_stream {
+        brood_stream_kind kind;
+        int descriptor;
+} brood_stream;
+
+/* What a child starts with, where that is not what its parent has.  All that it points to must stay until the start has
+ * returned. */
+typedef struct brood_process_setup {
+        const char *directory;              /* its working directory */
+        const char *const *environment;     /* "NAME=value" strings and a NULL: instead of the parent's */
+        brood_stream input, output, errors; /* stdin, stdout, stderr */
+        bool close_others; /* no descriptors but 0, 1, 2 and those to keep.  (brood's objects have descriptors, too.) */
+        bool new_session, new_group; /* it leads a session (and so a group), or a group, of its own; one of the two */
+        const int *keep;             /* descriptors that the child keeps, and a program that it executes */
+        size_t keep_count;
+        const int *cpus; /* the CPUs that it may use */
+        size_t cpus_count;
+        uint64_t
+            memory_limit; /* bytes of address space; all four limits: 0 is the parent's, and none is raised above the parent's */
+        uint64_t cpu_seconds;   /* SIGXCPU then, SIGKILL a second later */
+        uint64_t file_limit;    /* open descriptors */
+        uint64_t process_limit; /* of its user, when it makes one */
+        int nice;               /* added to the parent's */
+        const char *cgroup;     /* the directory of a control group (version 2) that it joins */
+} brood_process_setup;
+
 typedef struct brood_process_options {
         int (*target)(void *arg);                 /* what the child runs; its value & 255 is the exit code */
         void *arg;                                /* given to the target, or to the class's init() */
         const brood_process_class *process_class; /* instead of a target; must outlive the process object */
         const char *name;                         /* copied; NULL: "Process-1", "Process-2", ... */
         bool detached;                            /* a second-level child, see brood_process_start() */
+        brood_process_setup setup;                /* what it starts with (always the last member) */
 } brood_process_options;
 
 /* Make a process object; nothing runs yet.
  * Returns 0; -EINVAL (ret_process NULL; neither or both of target and process_class; a class without run() or with
- *   reserved members set; a name that is empty or too long; a state larger than BROOD_PROCESS_STATE_MAX);
+ *   reserved members set; a name that is empty or too long; a state larger than BROOD_PROCESS_STATE_MAX; a setup that cannot be: a
+ *   kind of stream that there is not, a negative descriptor, NULL with a count, session and group both);
  *   -E2BIG (options from a newer brood); -ENOMEM; or what the class's init() returned, if that was negative.
  * Threads: any.  Processes: the object belongs to the calling process.  Signals: not async-signal-safe. */
 BROOD_API int brood_process_new_sized(brood_process **ret_process, const brood_process_options *options,
@@ -103,11 +140,43 @@ BROOD_API void *brood_process_self(brood_process *process);
  * waits for its end); its exit code is known where the kernel tells it (Linux 6.15), else -ENODATA.
  *
  * Returns 0; -EALREADY (it was started before); -EINVAL (NULL); -EPERM (an inherited handle); -EAGAIN, -ENOMEM (fork
- *   failed; a later call may succeed); -EMFILE, -ENFILE (no descriptor left); -ENOENT (no /proc).  On failure nothing
- *   runs, and no child is left over.
+ *   failed; a later call may succeed); -EMFILE, -ENFILE (no descriptor left); -ENOENT (no /proc); or what went wrong with the
+ *   setup, and brood_process_failed_step() tells with which step of it.  On failure nothing runs, and no child is left over.
  * Threads: any; one start at a time goes through.  Signals: all are blocked while it forks, none is lost.
  * Death: if the parent dies in here, the child never reaches its target. */
 BROOD_API int brood_process_start(brood_process *process);
+
+/* Run a program: make a process and start it, in one.  argv[0] is looked for in PATH if it has no slash; the array ends with
+ * NULL.  The options' target, arg and process_class are not for a program, nor can it be detached; its name is argv[0] without
+ * the directory if none is given.  The program has the caller's signal mask; signals that the caller handles are back at their
+ * defaults, ignored ones stay ignored.  It dies with its parent like any child of brood, by a descriptor that it inherits (a
+ * program that closes all of its descriptors, or changes its user, gets away).
+ * No memory is copied: as quick as posix_spawn(3), however large this process is.
+ * Returns 0; -EINVAL (NULL; no argv[0]; options that are not for a program; and as for new); -E2BIG (options from a newer brood;
+ *   too many arguments); -ENOENT (there is no such program; no /proc), -EACCES, -ENOEXEC, or what else execve(2) or the setup says:
+ *   then *ret_failed_step (may be NULL) says with what, "program" or a step of the setup; -EAGAIN, -ENOMEM, -EMFILE, -ENFILE.
+ *   On failure nothing runs, and no child is left over.
+ * Threads: any; the others go on meanwhile.  Signals: all are blocked in the calling thread, none is lost.  Death: as for
+ * start. */
+BROOD_API int brood_process_exec_sized(brood_process **ret_process, const char *const argv[],
+                                       const brood_process_options *options, size_t options_size,
+                                       const char **ret_failed_step);
+
+static inline int brood_process_exec(brood_process **ret_process, const char *const argv[],
+                                     const brood_process_options *options, const char **ret_failed_step)
+{
+        return brood_process_exec_sized(ret_process, argv, options, sizeof(brood_process_options), ret_failed_step);
+}
+
+/* Which step of the setup made the start fail: "session", "control group", "limits", "nice", "CPUs", "directory", "streams",
+ * "descriptors"; "" if none did, and for NULL.  The string is static.  Threads: any. */
+BROOD_API const char *brood_process_failed_step(const brood_process *process);
+
+/* The other end of a captured stream: of stdin (0) to write, of stdout (1) or stderr (2) to read.  It belongs to the handle; who
+ * wants to close it does so with brood_process_close_stream(), after which the child reads the end of its input.
+ * Returns the descriptor; -EINVAL (NULL; not 0, 1 or 2); -ENOENT (not captured, not started, or closed). */
+BROOD_API int brood_process_stream(const brood_process *process, int number);
+BROOD_API int brood_process_close_stream(brood_process *process, int number);
 
 /* Wait until the process has ended, and reap it.  Joining again returns 0 again.
  * Returns 0; -EAGAIN (timeout 0 and it runs), -ETIMEDOUT; -EINVAL (NULL, or never started); -ECHILD (it is another

@@ -3,6 +3,7 @@
 #include "os/errno.h"
 
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <sys/prctl.h>
@@ -66,6 +67,11 @@ int child_die_with_parent(pid_t parent)
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
                 return -errno;
         return getppid() == parent ? 0 : -ESRCH;
+}
+
+void child_set_environment(const char *const *environment)
+{
+        environ = (char **)(uintptr_t)environment;
 }
 
 void child_set_name(const char *name)

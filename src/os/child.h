@@ -29,6 +29,9 @@ _Noreturn void child_exit(int code);
  * longer `parent`. */
 int child_die_with_parent(pid_t parent);
 
+/* Replace the environment of this process; the strings must stay. */
+void child_set_environment(const char *const *environment);
+
 /* The name that ps shows, up to 15 bytes. */
 void child_set_name(const char *name);
 

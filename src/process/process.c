@@ -9,6 +9,7 @@
 #include "os/options.h"
 #include "os/pidfd.h"
 #include "process/registry.h"
+#include "process/setup.h"
 #include "process/start.h"
 
 #include <errno.h>
@@ -58,6 +59,8 @@ static brood_process *process_alloc(const brood_process_options *options)
                 process->options = *options;
                 process->owner = child_pid();
                 process->pidfd = -1;
+                for (int i = 0; i < 3; i++)
+                        process->captured[i] = -1;
         }
         return process;
 }
@@ -75,6 +78,8 @@ int brood_process_new_sized(brood_process **ret_process, const brood_process_opt
         if ((known.target == NULL) == (class == NULL))
                 return -EINVAL;
         r = class == NULL ? 0 : check_class(class);
+        if (r == 0)
+                r = setup_check(&known.setup);
         if (r < 0)
                 return r;
 
@@ -126,6 +131,8 @@ void brood_process_free(brood_process *process)
                         class->fini(process);
         }
         descriptor_close(&process->pidfd);
+        for (int i = 0; i < 3; i++)
+                descriptor_close(&process->captured[i]);
         free(process->self);
         free(process);
 }
@@ -167,6 +174,46 @@ pid_t brood_fork(brood_process **ret_process)
         else
                 *ret_process = pid == 0 ? NULL : process; /* the child keeps it as its current process */
         return pid;
+}
+
+/* The name of a program's process: what it is called without its directory, as far as there is room. */
+static void set_program_name(brood_process *process, const char *program)
+{
+        const char *slash = strrchr(program, '/');
+
+        snprintf(process->name, sizeof process->name, "%s", slash == NULL ? program : slash + 1);
+}
+
+int brood_process_exec_sized(brood_process **ret_process, const char *const argv[],
+                             const brood_process_options *options, size_t options_size, const char **ret_failed_step)
+{
+        brood_process_options known;
+
+        if (ret_process == NULL || argv == NULL || argv[0] == NULL)
+                return -EINVAL;
+        int r = options_read(&known, sizeof known, options, options_size);
+        if (r < 0)
+                return r;
+        if (known.target != NULL || known.arg != NULL || known.process_class != NULL || known.detached ||
+            setup_check(&known.setup) < 0)
+                return -EINVAL;
+        brood_process *process = process_alloc(&known);
+        if (process == NULL)
+                return -ENOMEM;
+        if (known.name != NULL)
+                r = set_name(process);
+        else
+                set_program_name(process, argv[0]);
+        if (r == 0)
+                r = process_spawn(process, argv);
+        if (r < 0) {
+                if (ret_failed_step != NULL)
+                        *ret_failed_step = outfit_step_name(process->failed_step);
+                brood_process_free(process);
+                return r;
+        }
+        *ret_process = process;
+        return 0;
 }
 
 /* Whether this handle is of a child of the calling process: 0, -EINVAL, -ECHILD, -EDEADLK. */
@@ -396,6 +443,33 @@ ssize_t brood_active_children(brood_process **ret_processes, size_t room)
 }
 
 /* ---- for other rooms ---- */
+
+const char *brood_process_failed_step(const brood_process *process)
+{
+        return process == NULL ? "" : outfit_step_name(process->failed_step);
+}
+
+static bool is_stream(const brood_process *process, int number)
+{
+        return process != NULL && number >= 0 && number < 3;
+}
+
+int brood_process_stream(const brood_process *process, int number)
+{
+        if (!is_stream(process, number))
+                return -EINVAL;
+        return process->captured[number] < 0 ? -ENOENT : process->captured[number];
+}
+
+int brood_process_close_stream(brood_process *process, int number)
+{
+        int r = brood_process_stream(process, number);
+
+        if (r < 0)
+                return r;
+        descriptor_close(&process->captured[number]);
+        return 0;
+}
 
 void process_hide(brood_process *process)
 {

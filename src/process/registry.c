@@ -35,6 +35,10 @@ static void registry_drop(void)
         } else {
                 descriptor_close(&registry.self);
         }
+        /* To hold the other end of a sibling's stdin would keep the sibling from ever reading its end. */
+        for (brood_process *sibling = registry.running; sibling != NULL; sibling = sibling->running_next)
+                for (int i = 0; i < 3; i++)
+                        descriptor_close(&sibling->captured[i]);
         registry = (struct registry)REGISTRY_EMPTY;
         registry.current = current;
         registry.parent_sentinel = parent_sentinel;

@@ -13,6 +13,7 @@
 
 #include "os/atomic.h"
 #include "os/lifeline.h"
+#include "os/outfit.h"
 #include "os/pidfd.h"
 
 #include <signal.h>
@@ -28,12 +29,16 @@
  *   grandchild   the first-level child of a         the parent, after that child's end
  *                detached start, once
  *   detached     the second-level child, once       the parent, before its start returns
+ *   outfit       the child, once, before it waits   the parent, before it releases
+ *   failure      the same, before `outfit`          the parent, after it
  */
 struct gate {
         atomic_u32 released;
         atomic_u32 refused;
         atomic_u32 grandchild; /* its pid, or a negative errno, or 0 */
         atomic_u32 detached;   /* the ticket of the last one that has let go of its lifeline */
+        atomic_u32 outfit;     /* the ticket of the last one that has put on its outfit, or failed to... */
+        atomic_u32 failure;    /* ...with an errno (low half), in a step of it (high half); 0: put on */
 };
 
 enum process_state {
@@ -54,6 +59,8 @@ struct brood_process {
         int pidfd;
         struct ending ending; /* once ENDED; the exit code may be BROOD_EXITCODE_UNKNOWN */
         int64_t started_ns, ended_ns;
+        int captured[3]; /* our ends of its captured streams; -1 */
+        enum outfit_step failed_step;
         bool hidden;         /* one of brood's own helpers: brood_wait() does not return it */
         bool signals_stay;   /* in the child: all signals stay blocked, the mask is in `mask` */
         bool waitable;       /* counted in the registry: a child that was neither joined nor returned by brood_wait() */

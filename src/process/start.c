@@ -26,6 +26,8 @@
 #include "os/memfd.h"
 #include "os/pidfd.h"
 #include "os/signals.h"
+#include "os/spawn.h"
+#include "process/setup.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -35,6 +37,8 @@ struct birth {
         struct gate *gate;
         uint32_t ticket;
         int branch;
+        bool fitted; /* there is an outfit to put on */
+        struct fitting fitting;
         sigset_t mask;
 };
 
@@ -67,6 +71,22 @@ static void arm_or_exit(const struct birth *birth)
                 child_exit(255);
 }
 
+/* In the child: put on the outfit, and tell the parent, which will have it exit at the gate if that failed. */
+static void put_on(struct birth *birth, const brood_process *process)
+{
+        int kept[OUTFIT_KEPT] = { birth->branch, registry_in_child()->parent_sentinel };
+        enum outfit_step step;
+        int r = outfit_wear(&birth->fitting.outfit, kept, &step);
+
+        birth->branch = kept[0];
+        registry_in_child()->parent_sentinel = kept[1];
+        if (r == 0 && process->options.setup.environment != NULL)
+                child_set_environment(process->options.setup.environment);
+        store_relaxed(&birth->gate->failure, r < 0 ? (uint32_t)step << 16 | (uint32_t)-r : 0);
+        store_release(&birth->gate->outfit, birth->ticket); /* R4: pairs with A4 in await_outfit */
+        futex_wake(&birth->gate->outfit, 1);
+}
+
 /* In the child, up to the moment at which it becomes the user's.  The gate's page is the parent's, and is let go. */
 static void enter(struct birth *birth, brood_process *process)
 {
@@ -82,6 +102,13 @@ static void enter(struct birth *birth, brood_process *process)
                         child_exit(0);
                 }
                 arm_or_exit(birth);
+        }
+        if (birth->fitted) {
+                /* The parent's ends of pipes are the parent's; ours have their numbers after this. */
+                for (int i = 0; i < 3; i++)
+                        descriptor_close(&birth->fitting.parents[i]);
+                put_on(birth, process);
+                fitting_close(&birth->fitting, NULL);
         }
         gate_wait(birth);
         if (process->options.detached) {
@@ -130,6 +157,22 @@ static void await_detached(const struct birth *birth, const brood_process *proce
                 futex_wait(&birth->gate->detached, seen, deadline_after_ms(LOOK_MS));
 }
 
+/* In the parent, before the release: 0 once the outfit is on, or the child has ended, which join will tell; or how it failed. */
+static int await_outfit(const struct birth *birth, brood_process *process)
+{
+        enum { LOOK_MS = 10 };
+        uint32_t seen;
+
+        while ((seen = load_acquire(&birth->gate->outfit)) != birth->ticket) { /* A4 */
+                if (pidfd_ended(process->pidfd))
+                        return 0;
+                futex_wait(&birth->gate->outfit, seen, deadline_after_ms(LOOK_MS));
+        }
+        uint32_t failure = load_relaxed(&birth->gate->failure);
+        process->failed_step = (enum outfit_step)(failure >> 16);
+        return -(int)(failure & 0xffff);
+}
+
 /* In the parent, once the fork has succeeded: take the child in, or have it exit at the gate. */
 static int admit(struct registry *registry, struct birth *birth, brood_process *process, pid_t pid)
 {
@@ -145,14 +188,16 @@ static int admit(struct registry *registry, struct birth *birth, brood_process *
                 return r;
         }
 
-        int r;
+        int r = 0;
+        process->pid = pid;
         if (process->options.detached) {
                 gate_release(birth, false);
                 r = find_grandchild(birth, process);
-        } else {
-                process->pid = pid;
-                r = registry_add(registry, process);
         }
+        if (r == 0 && birth->fitted)
+                r = await_outfit(birth, process);
+        if (r == 0)
+                r = registry_add(registry, process);
         gate_release(birth, r < 0);
         if (r == 0) {
                 if (process->options.detached)
@@ -187,10 +232,16 @@ int process_fork(brood_process *process)
         struct birth birth = { .gate = registry->gate, .ticket = ++registry->tickets };
         if (process->options.detached)
                 registry->tickets++;
+        birth.fitted = !setup_is_plain(&process->options.setup);
+        if (birth.fitted) {
+                r = fitting_open(&birth.fitting, &process->options.setup);
+                if (r < 0)
+                        goto out;
+        }
         birth.branch = lifeline_branch(&registry->line);
         if (birth.branch < 0) {
                 r = birth.branch;
-                goto out;
+                goto no_child;
         }
         store_relaxed(&birth.gate->grandchild, 0);
         process->started_ns = clock_wall();
@@ -212,6 +263,53 @@ int process_fork(brood_process *process)
         signals_restore(&birth.mask);
         if (r == 0)
                 r = process->pid;
+no_child:
+        if (birth.fitted)
+                fitting_close(&birth.fitting, r > 0 ? process->captured : NULL);
+out:
+        registry_unlock();
+        return r;
+}
+
+pid_t process_spawn(brood_process *process, const char *const *argv)
+{
+        struct registry *registry;
+        struct fitting fitting;
+
+        int r = registry_lock(&registry);
+        if (r < 0)
+                return r;
+        registry_sweep(registry);
+        r = fitting_open(&fitting, &process->options.setup);
+        if (r < 0)
+                goto out;
+        int branch = r = lifeline_branch(&registry->line);
+        if (r >= 0) {
+                struct spawn spawn = {
+                        .argv = argv,
+                        .environment = process->options.setup.environment,
+                        .outfit = &fitting.outfit,
+                        .branch = branch,
+                };
+                process->started_ns = clock_wall();
+                signals_block_all(&spawn.mask);
+                r = child_spawn(&spawn, &process->pidfd);
+                signals_restore(&spawn.mask);
+                process->failed_step = spawn.step;
+                descriptor_close(&branch);
+        }
+        if (r > 0) {
+                process->pid = r;
+                store_release(&process->state, PROCESS_RUNNING);
+                int error = registry_add(registry, process);
+                if (error < 0) {
+                        pidfd_signal(process->pidfd, SIGKILL);
+                        pidfd_wait(process->pidfd, DEADLINE_NEVER);
+                        registry_reap(registry, process);
+                        r = error;
+                }
+        }
+        fitting_close(&fitting, r > 0 ? process->captured : NULL);
 out:
         registry_unlock();
         return r;

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/spawn.h"
+#include "os/errno.h"
+#include "os/lifeline.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef CLONE_PIDFD
+#define CLONE_PIDFD 0x1000
+#endif
+
+enum {
+        STACK_SIZE =
+            128 << 10,     /* execvpe() puts a path on it, and with a script as the program a copy of the arguments */
+        BRANCH_FROM = 100, /* programs expect their own descriptors at low numbers */
+};
+
+/* Handlers are the parent's code, in memory that is the parent's, too. */
+static void forget_handlers(void)
+{
+        for (int signal = 1; signal < _NSIG; signal++) {
+                struct sigaction action;
+
+                if (sigaction(signal, NULL, &action) < 0 || action.sa_handler == SIG_DFL ||
+                    action.sa_handler == SIG_IGN)
+                        continue;
+                action = (struct sigaction){ .sa_handler = SIG_DFL };
+                sigaction(signal, &action, NULL);
+        }
+}
+
+/* The branch stays open in the program: for as long as it is, the parent's end is the program's. */
+static int pass_branch_on(int branch)
+{
+        if (fcntl(branch, F_DUPFD, BRANCH_FROM) < 0 && fcntl(branch, F_DUPFD, 3) < 0)
+                return -errno;
+        return 0;
+}
+
+static int fail(struct spawn *spawn, enum outfit_step step, int error)
+{
+        spawn->step = step;
+        spawn->error = error;
+        return 127;
+}
+
+static int run(void *arg)
+{
+        struct spawn *spawn = arg;
+        struct lifeline none = LIFELINE_NONE;
+        int kept[OUTFIT_KEPT] = { spawn->branch, -1 };
+        enum outfit_step step = OUTFIT_NONE;
+
+        int r = lifeline_arm(&none, spawn->branch);
+        if (r == 0)
+                r = outfit_wear(spawn->outfit, kept, &step);
+        if (r == 0)
+                r = pass_branch_on(kept[0]);
+        if (r < 0)
+                return fail(spawn, step, r);
+        forget_handlers();
+        sigprocmask(SIG_SETMASK, &spawn->mask, NULL);
+        char *const *argv = (char *const *)(uintptr_t)spawn->argv;
+        char *const *environment = spawn->environment == NULL ? environ : (char *const *)(uintptr_t)spawn->environment;
+        execvpe(argv[0], argv, environment);
+        return fail(spawn, OUTFIT_PROGRAM, -errno);
+}
+
+pid_t child_spawn(struct spawn *spawn, int *ret_pidfd)
+{
+        KEEP_ERRNO;
+        int pidfd = -1;
+        char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+
+        if (stack == MAP_FAILED)
+                return -errno;
+        spawn->error = 0;
+        spawn->step = OUTFIT_NONE;
+        pid_t pid = clone(run, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, spawn, &pidfd);
+        int r = pid < 0 ? -errno : spawn->error;
+        munmap(stack, STACK_SIZE);
+        if (pid < 0)
+                return r;
+        if (r < 0) {
+                while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+                        ;
+                close(pidfd);
+                return r;
+        }
+        *ret_pidfd = pidfd;
+        return pid;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * os/spawn.h: a program in a new process, without a copy of this one's memory.
+ *
+ * The child shares its parent's memory, and its parent's calling thread stands still, until it has executed the program or
+ * failed to (CLONE_VM | CLONE_VFORK).  Its pidfd is there from its birth (CLONE_PIDFD), so nobody can reap it first and have its
+ * pid mean another.  Since it has the parent's memory, it must run no handler of the parent's: signals are blocked before, and
+ * those that are handled go back to their defaults before they are let through.
+ */
+#ifndef BROOD_OS_SPAWN_H
+#define BROOD_OS_SPAWN_H
+
+#include "os/outfit.h"
+
+#include <signal.h>
+
+struct spawn {
+        const char *const *argv;
+        const char *const *environment; /* NULL: this process's */
+        const struct outfit *outfit;
+        int branch;    /* of the lifeline, which the program inherits */
+        sigset_t mask; /* that the program starts with */
+
+        /* If it failed. */
+        int error;
+        enum outfit_step step;
+};
+
+/* The child's pid, and its pidfd; or a negative errno, with the step, and no child left.  The caller has blocked all signals. */
+pid_t child_spawn(struct spawn *spawn, int *ret_pidfd);
+
+#endif
