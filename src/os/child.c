@@ -7,8 +7,16 @@
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifdef __has_include
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define SINGLE_THREADED 1
+#endif
+#endif
 
 pid_t child_fork(void)
 {
@@ -72,6 +80,24 @@ int child_die_with_parent(pid_t parent)
 void child_set_environment(const char *const *environment)
 {
         environ = (char **)(uintptr_t)environment;
+}
+
+const char *const *child_environment(void)
+{
+        return (const char *const *)(uintptr_t)environ;
+}
+
+unsigned child_threads(void)
+{
+        KEEP_ERRNO;
+        struct stat about;
+
+        /* The libc knows for nothing that it has made none; else the directory of threads has a link for each, and two. */
+#ifdef SINGLE_THREADED
+        if (__libc_single_threaded)
+                return 1;
+#endif
+        return stat("/proc/self/task", &about) < 0 || about.st_nlink < 3 ? 1 : (unsigned)about.st_nlink - 2;
 }
 
 void child_set_name(const char *name)

@@ -32,6 +32,12 @@ int child_die_with_parent(pid_t parent);
 /* Replace the environment of this process; the strings must stay. */
 void child_set_environment(const char *const *environment);
 
+/* The environment of this process. */
+const char *const *child_environment(void);
+
+/* How many threads this process has; 1 if /proc does not tell. */
+unsigned child_threads(void);
+
 /* The name that ps shows, up to 15 bytes. */
 void child_set_name(const char *name);
 

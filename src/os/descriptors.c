@@ -19,6 +19,83 @@ void descriptor_close(int *fd)
         *fd = -1;
 }
 
+int descriptor_above_streams(int fd)
+{
+        KEEP_ERRNO;
+        if (fd < 0 || fd > 2)
+                return fd;
+        int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3), r = copy < 0 ? -errno : copy;
+        close(fd);
+        return r;
+}
+
+bool descriptor_is_open(int fd)
+{
+        KEEP_ERRNO;
+        return fcntl(fd, F_GETFD) >= 0;
+}
+
+int descriptor_set_inherited(int fd, bool inherited)
+{
+        KEEP_ERRNO;
+        return fcntl(fd, F_SETFD, inherited ? 0 : FD_CLOEXEC) < 0 ? -errno : 0;
+}
+
+int directory_open(void)
+{
+        KEEP_ERRNO;
+        int fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        return fd < 0 ? -errno : fd;
+}
+
+int directory_enter(int fd)
+{
+        KEEP_ERRNO;
+        return fchdir(fd) < 0 ? -errno : 0;
+}
+
+static bool is_one_of(int fd, const int *fds, size_t count)
+{
+        for (size_t i = 0; i < count; i++)
+                if (fds[i] == fd)
+                        return true;
+        return false;
+}
+
+/* Move a descriptor to a number that nobody wants. */
+static int move_away(int *fd, const int *wanted, size_t count)
+{
+        for (int from = 3; is_one_of(*fd, wanted, count);) {
+                int copy = fcntl(*fd, F_DUPFD_CLOEXEC, from);
+
+                if (copy < 0)
+                        return -errno;
+                close(*fd);
+                *fd = copy;
+                from = copy + 1;
+        }
+        return 0;
+}
+
+int descriptors_place(int *fds, const int *wanted, size_t count, int *others, size_t others_count)
+{
+        KEEP_ERRNO;
+        int r = 0;
+
+        for (size_t i = 0; i < others_count && r == 0; i++)
+                r = move_away(&others[i], wanted, count);
+        for (size_t i = 0; i < count && r == 0; i++)
+                r = move_away(&fds[i], wanted, count);
+        for (size_t i = 0; i < count && r == 0; i++) {
+                if (dup2(fds[i], wanted[i]) < 0)
+                        return -errno;
+                close(fds[i]);
+                fds[i] = wanted[i];
+        }
+        return r;
+}
+
 ssize_t file_read(const char *path, char *buffer, size_t size)
 {
         KEEP_ERRNO;

@@ -13,6 +13,22 @@
 /* Close a descriptor and forget it; -1 is fine. */
 void descriptor_close(int *fd);
 
+/* A descriptor whose number is none of the three streams', close-on-exec: this one, or a duplicate for which it is closed.  A
+ * negative errno, also if it is given one. */
+int descriptor_above_streams(int fd);
+
+/* Whether it is open; whether it stays open in a program that this process executes. */
+bool descriptor_is_open(int fd);
+int descriptor_set_inherited(int fd, bool inherited);
+
+/* The directory that this process works in, as a descriptor; and to work in the one of a descriptor. */
+int directory_open(void);
+int directory_enter(int fd);
+
+/* Give `count` descriptors the numbers that are wanted for them, inherited by programs; before, those of `others` that have one of these
+ * numbers get another.  0 or a negative errno. */
+int descriptors_place(int *fds, const int *wanted, size_t count, int *others, size_t others_count);
+
 /* Read a small file (of /proc or /sys) as a string: its length, or a negative errno. */
 ssize_t file_read(const char *path, char *buffer, size_t size);
 

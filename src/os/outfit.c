@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/outfit.h"
+#include "os/descriptors.h"
 #include "os/errno.h"
 
 #include <fcntl.h>
@@ -159,6 +160,7 @@ static int wear_descriptors(const struct outfit *outfit, int kept[OUTFIT_KEPT])
         for (int from = 3;;) {
                 int next = lowest_from(from, outfit->keep, outfit->keep_count, -1);
 
+                next = lowest_from(from, outfit->handed, outfit->handed_count, next);
                 next = lowest_from(from, kept, OUTFIT_KEPT, next);
                 if (next < 0)
                         return close_between(from, INT_MAX);
@@ -200,25 +202,19 @@ const char *outfit_step_name(enum outfit_step step)
                 [OUTFIT_STREAMS] = "streams",
                 [OUTFIT_DESCRIPTORS] = "descriptors",
                 [OUTFIT_PROGRAM] = "program",
+                [OUTFIT_FUNCTION] = "function",
+                [OUTFIT_PRELOAD] = "preload",
         };
 
         return (size_t)step < sizeof names / sizeof names[0] ? names[step] : "";
 }
 
-/* The three numbers of the streams are the child's to give away. */
-static int keep_above_streams(int fd)
-{
-        if (fd < 0 || fd > 2)
-                return fd < 0 ? -errno : fd;
-        int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3), r = copy < 0 ? -errno : copy;
-        close(fd);
-        return r;
-}
-
 int null_open(bool write)
 {
         KEEP_ERRNO;
-        return keep_above_streams(open("/dev/null", (write ? O_WRONLY : O_RDONLY) | O_CLOEXEC));
+        int fd = open("/dev/null", (write ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+
+        return descriptor_above_streams(fd < 0 ? -errno : fd);
 }
 
 int stream_pipe(int *ret_read, int *ret_write)
@@ -228,8 +224,8 @@ int stream_pipe(int *ret_read, int *ret_write)
 
         if (pipe2(ends, O_CLOEXEC) < 0)
                 return -errno;
-        ends[0] = keep_above_streams(ends[0]);
-        ends[1] = keep_above_streams(ends[1]);
+        ends[0] = descriptor_above_streams(ends[0]);
+        ends[1] = descriptor_above_streams(ends[1]);
         if (ends[0] < 0 || ends[1] < 0) {
                 int r = ends[0] < 0 ? ends[0] : ends[1];
                 for (int i = 0; i < 2; i++)

@@ -25,6 +25,8 @@ enum outfit_step {
         OUTFIT_STREAMS,
         OUTFIT_DESCRIPTORS,
         OUTFIT_PROGRAM,
+        OUTFIT_FUNCTION,
+        OUTFIT_PRELOAD,
 };
 
 enum {
@@ -37,6 +39,8 @@ struct outfit {
         int streams[3];        /* the descriptors that become 0, 1 and 2; OUTFIT_INHERIT */
         const int *keep;       /* if the others are closed: but for 0, 1, 2 and these */
         size_t keep_count;
+        const int *handed; /* the same, but these are not for a program that the child executes */
+        size_t handed_count;
         const int *cpus; /* NULL: the parent's */
         size_t cpus_count;
         const char *cgroup; /* the directory of a control group; NULL: the parent's */

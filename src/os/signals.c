@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/signals.h"
+#include "os/errno.h"
 
 #include <stdio.h>
 
@@ -14,6 +15,41 @@ void signals_block_all(sigset_t *ret_before)
 void signals_restore(const sigset_t *mask)
 {
         pthread_sigmask(SIG_SETMASK, mask, NULL);
+}
+
+void signals_ignored(sigset_t *ret_ignored)
+{
+        KEEP_ERRNO;
+        sigemptyset(ret_ignored);
+        for (int signal = 1; signal < _NSIG; signal++) {
+                struct sigaction action;
+
+                /* The libc keeps some numbers to itself, and says so of each. */
+                if (sigaction(signal, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+                        sigaddset(ret_ignored, signal);
+        }
+}
+
+static void set_all(const sigset_t *signals, void (*disposition)(int))
+{
+        const struct sigaction action = { .sa_handler = disposition };
+
+        for (int signal = 1; signal < _NSIG; signal++)
+                if (sigismember(signals, signal) == 1)
+                        sigaction(signal, &action, NULL);
+}
+
+void signals_ignore(const sigset_t *ignored)
+{
+        set_all(ignored, SIG_IGN);
+}
+
+void signals_ignore_none(void)
+{
+        sigset_t ignored;
+
+        signals_ignored(&ignored);
+        set_all(&ignored, SIG_DFL);
 }
 
 void signals_default_sigchld(struct sigaction *ret_before)

@@ -11,8 +11,13 @@
 void signals_block_all(sigset_t *ret_before);
 void signals_restore(const sigset_t *mask);
 
+/* The signals that this process ignores; to ignore these besides; to have none ignored any more, but to their defaults. */
+void signals_ignored(sigset_t *ret_ignored);
+void signals_ignore(const sigset_t *ignored);
+void signals_ignore_none(void);
+
 /* Set SIGCHLD to its default in this process, so that its children can be waited for; what it was goes to *ret_before.
- * For the keeper only, never for a host. */
+ * For the keeper and the fork server only, never for a host. */
 void signals_default_sigchld(struct sigaction *ret_before);
 void signals_restore_sigchld(const struct sigaction *before);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/spawn.h"
+#include "os/descriptors.h"
 #include "os/errno.h"
 #include "os/lifeline.h"
 
@@ -42,6 +43,18 @@ static int pass_branch_on(int branch)
         return 0;
 }
 
+/* For this program again, which is told the numbers. */
+static int pass_on(const struct spawn *spawn)
+{
+        int r = descriptor_set_inherited(spawn->branch, true);
+
+        if (r == 0)
+                r = descriptor_set_inherited(spawn->letter, true);
+        for (size_t i = 0; i < spawn->outfit->handed_count && r == 0; i++)
+                r = descriptor_set_inherited(spawn->outfit->handed[i], true);
+        return r;
+}
+
 static int fail(struct spawn *spawn, enum outfit_step step, int error)
 {
         spawn->step = step;
@@ -53,21 +66,27 @@ static int run(void *arg)
 {
         struct spawn *spawn = arg;
         struct lifeline none = LIFELINE_NONE;
-        int kept[OUTFIT_KEPT] = { spawn->branch, -1 };
+        int kept[OUTFIT_KEPT] = { spawn->branch, spawn->letter };
         enum outfit_step step = OUTFIT_NONE;
 
         int r = lifeline_arm(&none, spawn->branch);
         if (r == 0)
                 r = outfit_wear(spawn->outfit, kept, &step);
-        if (r == 0)
+        if (r == 0 && spawn->letter < 0)
                 r = pass_branch_on(kept[0]);
+        else if (r == 0 && (r = pass_on(spawn)) < 0)
+                step = OUTFIT_DESCRIPTORS;
         if (r < 0)
                 return fail(spawn, step, r);
         forget_handlers();
         sigprocmask(SIG_SETMASK, &spawn->mask, NULL);
         char *const *argv = (char *const *)(uintptr_t)spawn->argv;
         char *const *environment = spawn->environment == NULL ? environ : (char *const *)(uintptr_t)spawn->environment;
-        execvpe(argv[0], argv, environment);
+        /* The file may have been replaced meanwhile, or removed; this is the one that we run. */
+        if (spawn->letter >= 0)
+                execve("/proc/self/exe", argv, environment);
+        else
+                execvpe(argv[0], argv, environment);
         return fail(spawn, OUTFIT_PROGRAM, -errno);
 }
 

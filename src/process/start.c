@@ -290,6 +290,7 @@ pid_t process_spawn(brood_process *process, const char *const *argv)
                         .environment = process->options.setup.environment,
                         .outfit = &fitting.outfit,
                         .branch = branch,
+                        .letter = -1,
                 };
                 process->started_ns = clock_wall();
                 signals_block_all(&spawn.mask);
