@@ -34,7 +34,48 @@
  * keeps its siblings alive for as long as it lives itself.
  *
  * brood needs /proc mounted (it opens /proc/self/fd).  A fork copies only the calling thread; what the target may then
- * safely call in a program with threads is what fork(2) says.
+ * safely call in a program with threads is what fork(2) says: brood_process_warnings() tells whether that was so.
+ *
+ * Start methods.  Where a child comes from is chosen with `.start_method`, or for all with brood_set_start_method():
+ *
+ *     BROOD_START_FORK         it is a copy of this process, with all of its memory; the default
+ *     BROOD_START_SPAWN        it is this program, executed again, with none of its memory
+ *     BROOD_START_FORKSERVER   it is a fork of a small server, which is spawned when it is first needed: as clean as by spawn,
+ *                              and quicker, whatever this process has in memory, and however many threads it has
+ *
+ * The last two need one call at the head of main(), before anything else:
+ *
+ *     int main(int argc, char **argv)
+ *     {
+ *             if (brood_main(argc, argv) < 0)             // does not return in a spawned process
+ *                     return 1;
+ *             ...
+ *
+ * Their children share no memory with this process, so that a pointer means nothing there: `.arg` is refused, a target gets a
+ * copy of `.bytes`, and a process of a class a copy of its state, as it was at the start.  The target, or the class, which must be
+ * static data that nobody changes, is found again by the build-id of the program or library that it is in.  Descriptors are handed
+ * over, and with them whatever has an `_attach` function:
+ *
+ *     int d[BROOD_QUEUE_DESCRIPTORS];
+ *     brood_queue_descriptors(queue, d);
+ *     brood_process_new(&p, &(brood_process_options){ .target = work, .bytes = &job, .size = sizeof job,
+ *                                                     .hand_over = d, .hand_over_count = BROOD_QUEUE_DESCRIPTORS,
+ *                                                     .start_method = BROOD_START_SPAWN });
+ *
+ *     static int work(void *job)                          // in the child
+ *     {
+ *             const int d[] = { brood_handed_descriptor(0), brood_handed_descriptor(1) };
+ *             brood_queue *queue;
+ *             int r = brood_queue_attach(&queue, d);
+ *             ...
+ *
+ * All of this works with fork, too.  A spawned process has the caller's environment, directory, streams, limits and signal mask;
+ * signals that the caller handles are at their defaults, ignored ones stay ignored; of other descriptors it has those that are not
+ * close-on-exec.  A child of the fork server has the caller's environment, directory, streams, mask and ignored signals; the rest
+ * (limits, niceness, user, control group, umask) is as it was when the server was started, but for what `.setup` says, and it has
+ * no other descriptors than those.  Such a child is a child of the server's, which reaps it and tells how it ended; so there is no
+ * SIGCHLD for it, and getppid(2) is the server.  It dies with this process all the same, and so does the server.  Should the server
+ * be killed, its children live on; the next start makes a new one.
  */
 #ifndef BROOD_PROCESS_H
 #define BROOD_PROCESS_H
@@ -97,19 +138,39 @@ typedef struct brood_process_setup {
         const char *cgroup;     /* the directory of a control group (version 2) that it joins */
 } brood_process_setup;
 
+/* How a child comes to be. */
+typedef enum brood_start_method {
+        BROOD_START_DEFAULT = 0, /* as brood_set_start_method() says */
+        BROOD_START_FORK,
+        BROOD_START_SPAWN,
+        BROOD_START_FORKSERVER,
+} brood_start_method;
+
+#define BROOD_PROCESS_BYTES_MAX ((size_t)1 << 30)
+#define BROOD_BYTES_ALIGNMENT 16
+#define BROOD_PROCESS_DESCRIPTORS_MAX 200 /* handed over; with the fork server, together with those of setup.keep */
+
 typedef struct brood_process_options {
         int (*target)(void *arg);                 /* what the child runs; its value & 255 is the exit code */
         void *arg;                                /* given to the target, or to the class's init() */
         const brood_process_class *process_class; /* instead of a target; must outlive the process object */
         const char *name;                         /* copied; NULL: "Process-1", "Process-2", ... */
         bool detached;                            /* a second-level child, see brood_process_start() */
-        brood_process_setup setup;                /* what it starts with (always the last member) */
+        brood_start_method start_method;          /* how it comes to be */
+        const void *bytes;         /* instead of arg: `size` bytes, which are copied; the target gets a copy, */
+        size_t size;               /* aligned to BROOD_BYTES_ALIGNMENT */
+        const int *hand_over;      /* descriptors (3 or more) that the child has: brood_handed_descriptor(). */
+        size_t hand_over_count;    /* They must stay open until the start has returned. */
+        brood_process_setup setup; /* what it starts with (always the last member) */
 } brood_process_options;
 
 /* Make a process object; nothing runs yet.
  * Returns 0; -EINVAL (ret_process NULL; neither or both of target and process_class; a class without run() or with
  *   reserved members set; a name that is empty or too long; a state larger than BROOD_PROCESS_STATE_MAX; a setup that cannot be: a
- *   kind of stream that there is not, a negative descriptor, NULL with a count, session and group both);
+ *   kind of stream that there is not, a negative descriptor, NULL with a count, session and group both; an unknown start method; a
+ *   target's arg with another method than fork; bytes for a class, or with an arg, or more than BROOD_PROCESS_BYTES_MAX; NULL with
+ *   a size; a descriptor to hand over below 3, or more than BROOD_PROCESS_DESCRIPTORS_MAX of them);
+ *   -ENOTSUP (spawn or forkserver, and main() has not called brood_main());
  *   -E2BIG (options from a newer brood); -ENOMEM; or what the class's init() returned, if that was negative.
  * Threads: any.  Processes: the object belongs to the calling process.  Signals: not async-signal-safe. */
 BROOD_API int brood_process_new_sized(brood_process **ret_process, const brood_process_options *options,
@@ -130,10 +191,10 @@ BROOD_API void brood_process_free(brood_process *process);
  * Threads: any (the memory is the caller's to guard).  Never fails otherwise. */
 BROOD_API void *brood_process_self(brood_process *process);
 
-/* Start the process: fork, and run its target (or its class's run()) in the child.
+/* Start the process: fork (or spawn), and run its target (or its class's run()) in the child.
  *
  * stdout and stderr are flushed before the fork and, in the child, after the target; then the child ends
- * with _exit(2): exit handlers do not run in it.  The child has the caller's signal mask and dispositions.
+ * with _exit(2): exit handlers do not run in it.  The child has the caller's signal mask and, by fork, its dispositions.
  *
  * A detached process is a second-level child: started by a child that ends at once, so that it is not a child of this
  * process, never its zombie, and not killed at its end.  Its pid is known here, it can be signalled and joined (which
@@ -141,9 +202,15 @@ BROOD_API void *brood_process_self(brood_process *process);
  *
  * Returns 0; -EALREADY (it was started before); -EINVAL (NULL); -EPERM (an inherited handle); -EAGAIN, -ENOMEM (fork
  *   failed; a later call may succeed); -EMFILE, -ENFILE (no descriptor left); -ENOENT (no /proc); or what went wrong with the
- *   setup, and brood_process_failed_step() tells with which step of it.  On failure nothing runs, and no child is left over.
+ *   setup, and brood_process_failed_step() tells with which step of it.  Spawn and forkserver, with the step "function":
+ *   -ENOEXEC (the target or class is in no module that has a build-id; or the class was changed while the program ran);
+ *   -ELIBACC (the child has not loaded the module that it is in, as when this process has done so with dlopen(3));
+ *   -EPROTONOSUPPORT (brood's library has been replaced by another version's meanwhile).  Forkserver: -EPIPE (the server died
+ *   while it was asked; a later call makes a new one); with the step "preload", what its preload returned, or -ENOEXEC,
+ *   -ELIBACC for that; and as brood_process_exec() for the server's own start.  On failure nothing runs, and no child is left over.
  * Threads: any; one start at a time goes through.  Signals: all are blocked while it forks, none is lost.
- * Death: if the parent dies in here, the child never reaches its target. */
+ * Death: if the parent dies in here, the child never reaches its target.  A spawned process that ends before its target, as when a
+ * library is missing, has started, and its exit code tells. */
 BROOD_API int brood_process_start(brood_process *process);
 
 /* Run a program: make a process and start it, in one.  argv[0] is looked for in PATH if it has no slash; the array ends with
@@ -169,7 +236,7 @@ static inline int brood_process_exec(brood_process **ret_process, const char *co
 }
 
 /* Which step of the setup made the start fail: "session", "control group", "limits", "nice", "CPUs", "directory", "streams",
- * "descriptors"; "" if none did, and for NULL.  The string is static.  Threads: any. */
+ * "descriptors"; "function", "preload" (see start); "" if none did, and for NULL.  The string is static.  Threads: any. */
 BROOD_API const char *brood_process_failed_step(const brood_process *process);
 
 /* The other end of a captured stream: of stdin (0) to write, of stdout (1) or stderr (2) to read.  It belongs to the handle; who
@@ -184,11 +251,19 @@ BROOD_API int brood_process_close_stream(brood_process *process, int number);
  * Threads: any number at once.  Signals: restarts after EINTR.  Death: nothing is shared; no effect on others. */
 BROOD_API int brood_process_join(brood_process *process, int timeout_ms);
 
+/* What there is to know about the start of a process that has started, as bits; 0: nothing.  -EINVAL (NULL).  Threads: any.
+ * BROOD_WARNING_THREADS: this process had other threads when it was forked.  The child has none of them, but may have found
+ * what they were changing, half changed: it may safely call async-signal-safe functions, and what the libc makes whole at a
+ * fork (glibc: malloc(3) and stdio); spawn and forkserver have no such trouble. */
+#define BROOD_WARNING_THREADS 1
+BROOD_API int brood_process_warnings(const brood_process *process);
+
 /* The exit code: 0 to 255 as the target returned it or as given to exit(3); -N if signal N killed the process.
- * Returns 0 and sets *ret_exitcode; -EAGAIN (it still runs; or it is detached, and whoever adopted it has not reaped it yet);
+ * Returns 0 and sets *ret_exitcode; -EAGAIN (it still runs; or it is detached, or of a fork server that was killed, and whoever
+ *   adopted it has not reaped it yet);
  *   -EINVAL (NULL, or never started); -ECHILD (an inherited handle); -ENODATA (it has ended, but a stranger reaped it and the
  *   kernel is too old to tell).
- * Threads: any.  Never blocks. */
+ * Threads: any.  Never blocks, but for up to 100 ms in which the fork server is about to tell of a child that has ended. */
 BROOD_API int brood_process_exitcode(brood_process *process, int *ret_exitcode);
 
 /* Whether it runs: 1 or 0 (not yet started, ended); -EINVAL (NULL).  Works on inherited handles too.
@@ -232,7 +307,7 @@ typedef struct brood_process_report {
 
 /* The report of a process that has ended.
  * Returns 0; -EAGAIN (it still runs; or it is detached, and whoever adopted it has not reaped it yet); -EINVAL (NULL, or never
- *   started); -ECHILD (an inherited handle); -E2BIG (ret_report is of a newer brood).  Threads: any.  Never blocks. */
+ *   started); -ECHILD (an inherited handle); -E2BIG (ret_report is of a newer brood).  Threads: any.  Never blocks, as exitcode. */
 BROOD_API int brood_process_report_sized(brood_process *process, brood_process_report *ret_report, size_t size);
 
 static inline int brood_process_get_report(brood_process *process, brood_process_report *ret_report)
@@ -279,6 +354,41 @@ BROOD_API ssize_t brood_active_children(brood_process **ret_processes, size_t ro
  *   kernel cannot tell, BROOD_EXITCODE_UNKNOWN; -ECHILD (there is none); -EAGAIN, -ETIMEDOUT.
  * Threads: any; each child is returned to one of them.  Signals: restarts after EINTR. */
 BROOD_API pid_t brood_wait(int *ret_exitcode, int timeout_ms);
+
+/* ---- start methods ---- */
+
+/* To be called first in main(), before threads are made, arguments looked at, or anything is printed.  In an ordinary start it
+ * returns at once.  In a process that was started by spawn, and in the fork server, it does not return: the process does there
+ * what it was started for, and ends.  `argv` must stay, as main()'s does; spawned processes are given the same.  (The
+ * environment variable BROOD_SPAWNED tells such a process of itself, and is removed here.)
+ * Returns 0; -EINVAL (argc negative, argv NULL); -EUCLEAN (the environment says that this is a spawned process, but it has not been
+ *   given what such a process is given: the program should end).
+ * Threads: none yet.  Fork: not in a forked child. */
+BROOD_API int brood_main(int argc, char **argv);
+
+/* Choose the start method for all processes that are made from now on and choose none themselves; here, and in children of this
+ * process.  (brood_fork() and pools always fork.)
+ * Returns 0; -EINVAL (there is no such method; BROOD_START_DEFAULT is fork again); -ENOTSUP (spawn or forkserver, and main()
+ *   has not called brood_main()).  Threads: any. */
+BROOD_API int brood_set_start_method(brood_start_method method);
+
+/* The method that is chosen so; never BROOD_START_DEFAULT.  Threads: any. */
+BROOD_API brood_start_method brood_get_start_method(void);
+
+/* In a child: the descriptor that was handed over at this index.  It is the child's, and stays open until the child closes it.
+ * By fork it is as it was in the parent; by spawn and forkserver it is close-on-exec, and may have another number.
+ * Returns the descriptor; -EINVAL (there are not so many); -ESRCH (this process was not started through brood).  Threads: any. */
+BROOD_API int brood_handed_descriptor(size_t index);
+
+/* Have the fork server call this function once, when it is started: to load, once for all of its children, what they need.  It
+ * runs with all signals blocked, and must leave no thread behind.  If it returns less than 0, the start of the server fails
+ * with that.  NULL: none.
+ * Returns 0; -EALREADY (the server runs); or what makes the first start of a process fail.  Threads: any. */
+BROOD_API int brood_set_forkserver_preload(int (*function)(void));
+
+/* End the fork server, if there is one: its children live on, as when it is killed.  The next start makes a new one.
+ * Returns 0; or what makes the first start of a process fail.  Threads: any. */
+BROOD_API int brood_forkserver_stop(void);
 
 #ifdef __cplusplus
 }

@@ -18,8 +18,8 @@ int channel_pair(int ret_ends[2]);
  * is raised), -ETOOMANYREFS, -EBADF, or another negative errno. */
 int channel_send(int channel, const void *message, size_t size, const int *fds, size_t count);
 
-/* Receive one: its size; 0 (the other end is closed); -EAGAIN (none is there, and `wait` is false).  Its descriptors, close-on-exec,
- * go to `fds`, up to `room`; if this process has no room for all, *ret_truncated is set, and some are there. */
+/* Receive one: its size; 0 (the other end is closed); -EAGAIN (none is there, and `wait` is false).  Its descriptors,
+ * close-on-exec, go to `fds`, up to `room`; if this process has no room for all, *ret_truncated is set, and some are there. */
 ssize_t channel_receive(int channel, void *message, size_t size, bool wait, int *fds, size_t room, size_t *ret_count,
                         bool *ret_truncated);
 

@@ -64,7 +64,7 @@ const char *brood_strerror(int error)
         case ECANCELED:
                 return "cancelled: the pool was terminated, or the handle freed";
         case ENOEXEC:
-                return "the function is in no module that the workers have";
+                return "the function is in no module that the workers, or the child, have";
         case ENOBUFS:
                 return "too many tasks or leases are held";
         case EUSERS:
@@ -75,6 +75,10 @@ const char *brood_strerror(int error)
                 return "not an open descriptor";
         case EPROTONOSUPPORT:
                 return "made by another version of brood";
+        case ELIBACC:
+                return "the child has not loaded the module that holds the function";
+        case ENOTSUP:
+                return "this start method needs a call of brood_main() at the head of main()";
         case ENOSYS:
                 return "the kernel is too old for this";
         default:

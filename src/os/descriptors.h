@@ -25,8 +25,8 @@ int descriptor_set_inherited(int fd, bool inherited);
 int directory_open(void);
 int directory_enter(int fd);
 
-/* Give `count` descriptors the numbers that are wanted for them, inherited by programs; before, those of `others` that have one of these
- * numbers get another.  0 or a negative errno. */
+/* Give `count` descriptors the numbers that are wanted for them, inherited by programs; before, those of `others` that have
+ * one of these numbers get another.  0 or a negative errno. */
 int descriptors_place(int *fds, const int *wanted, size_t count, int *others, size_t others_count);
 
 /* Read a small file (of /proc or /sys) as a string: its length, or a negative errno. */

@@ -217,6 +217,19 @@ int null_open(bool write)
         return descriptor_above_streams(fd < 0 ? -errno : fd);
 }
 
+int streams_to_null(void)
+{
+        KEEP_ERRNO;
+        int fd = open("/dev/null", O_RDWR | O_CLOEXEC), r = fd < 0 ? -errno : 0;
+
+        for (int i = 0; i < 3 && r == 0; i++)
+                if (fd == i ? fcntl(fd, F_SETFD, 0) < 0 : dup2(fd, i) < 0)
+                        r = -errno;
+        if (fd > 2)
+                close(fd);
+        return r;
+}
+
 int stream_pipe(int *ret_read, int *ret_write)
 {
         KEEP_ERRNO;

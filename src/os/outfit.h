@@ -58,6 +58,9 @@ const char *outfit_step_name(enum outfit_step step);
 /* The null device, to read or to write, close-on-exec and not one of 0, 1 and 2: a descriptor or a negative errno. */
 int null_open(bool write);
 
+/* Have the three standard streams of this process lead nowhere: 0 or a negative errno. */
+int streams_to_null(void);
+
 /* A pipe for a stream, the same: 0 or a negative errno. */
 int stream_pipe(int *ret_read, int *ret_write);
 

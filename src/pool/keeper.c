@@ -79,6 +79,7 @@ static int start_worker(struct keeper *keeper, uint32_t number)
                                                 .target = run_hire,
                                                 .arg = &keeper->hires[number],
                                                 .name = "brood-worker",
+                                                .start_method = BROOD_START_FORK,
                                             });
         if (r < 0)
                 return r;

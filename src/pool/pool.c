@@ -143,6 +143,7 @@ static int pool_prepare(brood_pool *pool)
                                                  .target = keeper_run,
                                                  .arg = pool,
                                                  .name = "brood-keeper",
+                                                 .start_method = BROOD_START_FORK,
                                              });
         if (r < 0)
                 return r;

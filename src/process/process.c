@@ -8,6 +8,7 @@
 #include "os/descriptors.h"
 #include "os/options.h"
 #include "os/pidfd.h"
+#include "process/main.h"
 #include "process/registry.h"
 #include "process/setup.h"
 #include "process/start.h"
@@ -50,19 +51,63 @@ static int set_name(brood_process *process)
         return 0;
 }
 
-/* A handle with checked options, no name and no state yet. */
-static brood_process *process_alloc(const brood_process_options *options)
+static void process_release(brood_process *process)
 {
+        free(process->self);
+        free(process->bytes);
+        free(process->handed);
+        free(process);
+}
+
+brood_process *process_alloc(const brood_process_options *options)
+{
+        size_t handed_size = options->hand_over_count * sizeof *options->hand_over;
         brood_process *process = calloc(1, sizeof *process);
 
-        if (process != NULL) {
-                process->options = *options;
-                process->owner = child_pid();
-                process->pidfd = -1;
-                for (int i = 0; i < 3; i++)
-                        process->captured[i] = -1;
+        if (process == NULL)
+                return NULL;
+        process->options = *options;
+        process->owner = child_pid();
+        process->pidfd = process->channel = -1;
+        for (int i = 0; i < 3; i++)
+                process->captured[i] = -1;
+        if (options->bytes != NULL)
+                process->bytes = aligned_alloc(BROOD_BYTES_ALIGNMENT,
+                                               (options->size / BROOD_BYTES_ALIGNMENT + 1) * BROOD_BYTES_ALIGNMENT);
+        if (handed_size > 0)
+                process->handed = malloc(handed_size);
+        if ((options->bytes != NULL && process->bytes == NULL) || (handed_size > 0 && process->handed == NULL)) {
+                process_release(process);
+                return NULL;
         }
+        if (options->size > 0)
+                memcpy(process->bytes, options->bytes, options->size);
+        if (handed_size > 0)
+                memcpy(process->handed, options->hand_over, handed_size);
+        process->options.hand_over = NULL;
         return process;
+}
+
+/* What says how a process is started, and on what. */
+static int check_start(const brood_process_options *options)
+{
+        bool fork = options->start_method == BROOD_START_FORK;
+
+        if ((unsigned)options->start_method > BROOD_START_FORKSERVER)
+                return -EINVAL;
+        if ((options->bytes == NULL && options->size > 0) || options->size > BROOD_PROCESS_BYTES_MAX ||
+            (options->bytes != NULL && (options->arg != NULL || options->target == NULL)) ||
+            (options->arg != NULL && options->target != NULL && !fork))
+                return -EINVAL;
+        size_t kept = options->start_method == BROOD_START_FORKSERVER ? options->setup.keep_count : 0;
+        if ((options->hand_over == NULL && options->hand_over_count > 0) ||
+            options->hand_over_count > BROOD_PROCESS_DESCRIPTORS_MAX ||
+            kept > BROOD_PROCESS_DESCRIPTORS_MAX - options->hand_over_count)
+                return -EINVAL;
+        for (size_t i = 0; i < options->hand_over_count; i++)
+                if (options->hand_over[i] < 3)
+                        return -EINVAL;
+        return fork || main_arguments() != NULL ? 0 : -ENOTSUP;
 }
 
 int brood_process_new_sized(brood_process **ret_process, const brood_process_options *options, size_t options_size)
@@ -78,8 +123,11 @@ int brood_process_new_sized(brood_process **ret_process, const brood_process_opt
         if ((known.target == NULL) == (class == NULL))
                 return -EINVAL;
         r = class == NULL ? 0 : check_class(class);
+        known.start_method = start_method_of(known.start_method);
         if (r == 0)
                 r = setup_check(&known.setup);
+        if (r == 0)
+                r = check_start(&known);
         if (r < 0)
                 return r;
 
@@ -104,8 +152,7 @@ int brood_process_new_sized(brood_process **ret_process, const brood_process_opt
         *ret_process = process;
         return 0;
 fail:
-        free(process->self);
-        free(process);
+        process_release(process);
         return r;
 }
 
@@ -133,8 +180,8 @@ void brood_process_free(brood_process *process)
         descriptor_close(&process->pidfd);
         for (int i = 0; i < 3; i++)
                 descriptor_close(&process->captured[i]);
-        free(process->self);
-        free(process);
+        descriptor_close(&process->channel);
+        process_release(process);
 }
 
 void *brood_process_self(brood_process *process)
@@ -148,14 +195,10 @@ int brood_process_start(brood_process *process)
                 return -EINVAL;
         if (process->owner != child_pid())
                 return -EPERM;
-        pid_t pid = process_fork(process);
+        pid_t pid = process_begin(process);
         if (pid != 0)
                 return pid < 0 ? pid : 0;
-
-        const brood_process_class *class = process->options.process_class;
-        int code = class != NULL ? class->run(process) : process->options.target(process->options.arg);
-        child_flush();
-        child_exit(code & 255);
+        process_run(process);
 }
 
 pid_t brood_fork(brood_process **ret_process)
@@ -168,9 +211,9 @@ pid_t brood_fork(brood_process **ret_process)
         if (process == NULL)
                 return -ENOMEM;
         int r = set_name(process);
-        pid_t pid = r < 0 ? r : process_fork(process);
+        pid_t pid = r < 0 ? r : process_begin(process);
         if (pid < 0)
-                free(process);
+                process_release(process);
         else
                 *ret_process = pid == 0 ? NULL : process; /* the child keeps it as its current process */
         return pid;
@@ -195,7 +238,8 @@ int brood_process_exec_sized(brood_process **ret_process, const char *const argv
         if (r < 0)
                 return r;
         if (known.target != NULL || known.arg != NULL || known.process_class != NULL || known.detached ||
-            setup_check(&known.setup) < 0)
+            known.start_method != BROOD_START_DEFAULT || known.bytes != NULL || known.size != 0 ||
+            known.hand_over != NULL || known.hand_over_count != 0 || setup_check(&known.setup) < 0)
                 return -EINVAL;
         brood_process *process = process_alloc(&known);
         if (process == NULL)
@@ -238,11 +282,14 @@ int brood_process_join(brood_process *process, int timeout_ms)
                 r = pidfd_wait(process->pidfd, deadline);
                 if (r < 0)
                         break;
+                registry_await_told(process);
                 r = registry_lock(&registry);
                 if (r < 0)
                         break;
                 r = registry_reap(registry, process);
-                if (r == -EAGAIN && process->options.detached && ++looks > ADOPTER_LOOKS)
+                bool served = process->channel >= 0 && !process->orphaned;
+                bool adopted = !served && (process->options.detached || process->orphaned);
+                if (r == -EAGAIN && adopted && ++looks > ADOPTER_LOOKS)
                         r = 0; /* it has ended; its reaping is another's business */
                 if (r == 0)
                         registry_report(registry, process);
@@ -250,7 +297,7 @@ int brood_process_join(brood_process *process, int timeout_ms)
                 if (r != -EAGAIN)
                         break;
                 /* Ended, but not yet reaped by the one whose business it is, who should be doing so right now. */
-                r = pidfd_wait_reaped(process->pidfd);
+                r = served ? pidfd_wait(process->channel, deadline) : pidfd_wait_reaped(process->pidfd);
         }
         return r;
 }
@@ -262,6 +309,7 @@ int brood_process_exitcode(brood_process *process, int *ret_exitcode)
 
         if (r < 0 || ret_exitcode == NULL)
                 return r < 0 ? (r == -EDEADLK ? -ECHILD : r) : -EINVAL;
+        registry_await_told(process);
         r = registry_lock(&registry);
         if (r < 0)
                 return r;
@@ -365,6 +413,7 @@ int brood_process_report_sized(brood_process *process, brood_process_report *ret
                 return r < 0 ? (r == -EDEADLK ? -ECHILD : r) : -EINVAL;
         if (size > sizeof *ret_report)
                 return -E2BIG;
+        registry_await_told(process);
         r = registry_lock(&registry);
         if (r < 0)
                 return r;
@@ -442,7 +491,19 @@ ssize_t brood_active_children(brood_process **ret_processes, size_t room)
         return (ssize_t)count;
 }
 
-/* ---- for other rooms ---- */
+int brood_handed_descriptor(size_t index)
+{
+        const brood_process *current = brood_current_process();
+
+        if (current == NULL)
+                return -ESRCH;
+        return index < current->options.hand_over_count ? current->handed[index] : -EINVAL;
+}
+
+int brood_process_warnings(const brood_process *process)
+{
+        return process == NULL ? -EINVAL : (int)process->warnings;
+}
 
 const char *brood_process_failed_step(const brood_process *process)
 {
@@ -470,6 +531,8 @@ int brood_process_close_stream(brood_process *process, int number)
         descriptor_close(&process->captured[number]);
         return 0;
 }
+
+/* ---- for other rooms ---- */
 
 void process_hide(brood_process *process)
 {

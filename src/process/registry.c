@@ -7,12 +7,14 @@
 #include "os/memfd.h"
 #include "os/pidfd.h"
 #include "os/poller.h"
+#include "process/server.h"
 
 #include <errno.h>
 
 #define REGISTRY_EMPTY                                                                                                 \
         {                                                                                                              \
-                .line = LIFELINE_NONE, .poller = -1, .none_left = -1, .self = -1, .parent_sentinel = -1                \
+                .line = LIFELINE_NONE, .poller = -1, .none_left = -1, .self = -1, .parent_sentinel = -1,               \
+                .server_channel = -1                                                                                   \
         }
 
 static struct registry registry = REGISTRY_EMPTY;
@@ -35,6 +37,9 @@ static void registry_drop(void)
         } else {
                 descriptor_close(&registry.self);
         }
+        /* The parent's server is the parent's. */
+        descriptor_close(&registry.server_channel);
+        brood_process_free(registry.server);
         /* To hold the other end of a sibling's stdin would keep the sibling from ever reading its end. */
         for (brood_process *sibling = registry.running; sibling != NULL; sibling = sibling->running_next)
                 for (int i = 0; i < 3; i++)
@@ -112,11 +117,16 @@ struct registry *registry_in_child(void)
 
 int registry_add(struct registry *r, brood_process *process)
 {
-        if (process->options.detached || process->hidden)
+        /* The server is watched, though not waited for: when it has ended, it is reaped with the others. */
+        bool waitable = !process->options.detached && !process->hidden;
+        if (!waitable && !process->is_server)
                 return 0;
-        int error = poller_add(r->poller, process->pidfd, process);
+        int error = poller_add(r->poller, process->channel < 0 ? process->pidfd : process->channel, process);
         if (error < 0)
                 return error;
+        process->polled = true;
+        if (!waitable)
+                return 0;
         process->waitable = true;
         process->running_next = r->running;
         process->running_at = &r->running;
@@ -145,12 +155,37 @@ void registry_report(struct registry *r, brood_process *process)
                 eventfd_raise(r->none_left);
 }
 
+void registry_await_told(const brood_process *process)
+{
+        enum { MOST_MS = 100 };
+
+        if (process->channel >= 0 && pidfd_ended(process->pidfd))
+                pidfd_wait(process->channel, deadline_after_ms(MOST_MS));
+}
+
+/* How it has ended, from whoever reaps it: the fork server tells what it knows, and the others we reap ourselves. */
+static int take_ending(struct registry *r, brood_process *process, struct ending *ret_ending)
+{
+        if (process->channel >= 0 && !process->orphaned) {
+                int error = server_told(process->channel, ret_ending);
+                if (error != -EPIPE)
+                        return error;
+                /* Whoever adopts the server's children reaps this one, and we see its end ourselves. */
+                process->orphaned = true;
+                if (process->polled) {
+                        poller_remove(r->poller, process->channel);
+                        process->polled = poller_add(r->poller, process->pidfd, process) == 0;
+                }
+        }
+        return pidfd_reap(process->pidfd, ret_ending);
+}
+
 int registry_reap(struct registry *r, brood_process *process)
 {
         if (load_acquire(&process->state) == PROCESS_ENDED)
                 return 0;
         struct ending ending = { .exitcode = BROOD_EXITCODE_UNKNOWN };
-        int error = pidfd_reap(process->pidfd, &ending);
+        int error = take_ending(r, process, &ending);
         if (error == -EAGAIN)
                 return error;
         process->ending = ending;
@@ -162,8 +197,11 @@ int registry_reap(struct registry *r, brood_process *process)
                 process->running_at = NULL;
         }
         store_release(&process->state, PROCESS_ENDED);
+        if (process->polled) {
+                poller_remove(r->poller, process->channel < 0 || process->orphaned ? process->pidfd : process->channel);
+                process->polled = false;
+        }
         if (process->waitable) {
-                poller_remove(r->poller, process->pidfd);
                 process->next = NULL;
                 *r->ended_end = process;
                 r->ended_end = &process->next;

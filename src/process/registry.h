@@ -37,7 +37,7 @@ struct gate {
         atomic_u32 refused;
         atomic_u32 grandchild; /* its pid, or a negative errno, or 0 */
         atomic_u32 detached;   /* the ticket of the last one that has let go of its lifeline */
-        atomic_u32 outfit;     /* the ticket of the last one that has put on its outfit, or failed to... */
+        atomic_u32 outfit;     /* the ticket of the last one that has all that it starts with, or has failed... */
         atomic_u32 failure;    /* ...with an errno (low half), in a step of it (high half); 0: put on */
 };
 
@@ -49,10 +49,12 @@ enum process_state {
 
 /* All members but the first four are guarded by the process-wide lock once the process was started. */
 struct brood_process {
-        brood_process_options options;
+        brood_process_options options; /* but what `bytes` and `hand_over` point to: see below */
         char name[BROOD_PROCESS_NAME_MAX + 1];
         void *self;
         pid_t owner; /* the process that made this handle */
+        void *bytes; /* for the target */
+        int *handed; /* options.hand_over_count descriptors */
 
         atomic_u32 state; /* an enum process_state; read without the lock too */
         pid_t pid;
@@ -61,6 +63,12 @@ struct brood_process {
         int64_t started_ns, ended_ns;
         int captured[3]; /* our ends of its captured streams; -1 */
         enum outfit_step failed_step;
+        int channel;    /* where the fork server tells how its child has ended; -1: it is none of the server's */
+        bool orphaned;  /* it is, but the server has ended */
+        bool polled;    /* in the registry's poller */
+        bool is_server; /* the fork server itself */
+        int (*preload)(void);
+        unsigned warnings;   /* about its start */
         bool hidden;         /* one of brood's own helpers: brood_wait() does not return it */
         bool signals_stay;   /* in the child: all signals stay blocked, the mask is in `mask` */
         bool waitable;       /* counted in the registry: a child that was neither joined nor returned by brood_wait() */
@@ -84,7 +92,12 @@ struct registry {
         brood_process *current;            /* the handle of the process that we are, if we are one of a parent's */
         int self;                          /* our own pidfd, which our children inherit as their parent's... */
         int parent_sentinel;               /* ...and this is what we have inherited so; -1 */
+        brood_process *server;             /* the fork server, or NULL; it may have ended */
+        int server_channel;                /* to ask it for children; -1 */
 };
+
+/* A handle with checked options, no name and no state yet. */
+brood_process *process_alloc(const brood_process_options *options);
 
 /* Take the process-wide lock, with the registry of this process made: 0, or a negative errno without the lock. */
 int registry_lock(struct registry **ret_registry);
@@ -96,6 +109,9 @@ struct registry *registry_in_child(void);
 /* All with the lock held: a started child comes in, is looked at, is reported (joined or waited for). */
 int registry_add(struct registry *registry, brood_process *process);
 void registry_report(struct registry *registry, brood_process *process);
+
+/* Without the lock: if it is the fork server's child and has ended, wait a moment until the server has told how. */
+void registry_await_told(const brood_process *process);
 
 /* Reap this process if it has ended.  0 (it is ENDED now), -EAGAIN. */
 int registry_reap(struct registry *registry, brood_process *process);

@@ -25,6 +25,13 @@ bool setup_is_plain(const brood_process_setup *setup);
 /* Open what is needed: 0, or a negative errno with nothing open. */
 int fitting_open(struct fitting *fitting, const brood_process_setup *setup);
 
+/* What is handed over is kept, too. */
+static inline void fitting_hand_over(struct fitting *fitting, const int *fds, size_t count)
+{
+        fitting->outfit.handed = fds;
+        fitting->outfit.handed_count = count;
+}
+
 /* After the birth: the child's ends go, and the parent's too unless it succeeded, when they are given to `ret_parents`. */
 void fitting_close(struct fitting *fitting, int *ret_parents);
 

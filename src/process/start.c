@@ -27,20 +27,15 @@
 #include "os/pidfd.h"
 #include "os/signals.h"
 #include "os/spawn.h"
+#include "process/letter.h"
+#include "process/main.h"
+#include "process/server.h"
 #include "process/setup.h"
 
 #include <errno.h>
 #include <limits.h>
-
-/* What both sides of a fork know. */
-struct birth {
-        struct gate *gate;
-        uint32_t ticket;
-        int branch;
-        bool fitted; /* there is an outfit to put on */
-        struct fitting fitting;
-        sigset_t mask;
-};
+#include <stdio.h>
+#include <stdlib.h>
 
 static void gate_release(struct birth *birth, bool refuse)
 {
@@ -71,27 +66,32 @@ static void arm_or_exit(const struct birth *birth)
                 child_exit(255);
 }
 
-/* In the child: put on the outfit, and tell the parent, which will have it exit at the gate if that failed. */
+/* In the child: have all that it starts with, or have failed in a step; the parent will then have it exit at the gate. */
+static void tell(const struct birth *birth, enum outfit_step step, int error)
+{
+        store_relaxed(&birth->gate->failure, error < 0 ? (uint32_t)step << 16 | (uint32_t)-error : 0);
+        store_release(&birth->gate->outfit, birth->ticket); /* R4: pairs with A4 in await_outfit */
+        futex_wake(&birth->gate->outfit, 1);
+}
+
 static void put_on(struct birth *birth, const brood_process *process)
 {
         int kept[OUTFIT_KEPT] = { birth->branch, registry_in_child()->parent_sentinel };
-        enum outfit_step step;
+        enum outfit_step step = OUTFIT_NONE;
         int r = outfit_wear(&birth->fitting.outfit, kept, &step);
 
         birth->branch = kept[0];
         registry_in_child()->parent_sentinel = kept[1];
         if (r == 0 && process->options.setup.environment != NULL)
                 child_set_environment(process->options.setup.environment);
-        store_relaxed(&birth->gate->failure, r < 0 ? (uint32_t)step << 16 | (uint32_t)-r : 0);
-        store_release(&birth->gate->outfit, birth->ticket); /* R4: pairs with A4 in await_outfit */
-        futex_wake(&birth->gate->outfit, 1);
+        tell(birth, step, r);
 }
 
-/* In the child, up to the moment at which it becomes the user's.  The gate's page is the parent's, and is let go. */
-static void enter(struct birth *birth, brood_process *process)
+/* The gate's page is the parent's, and is let go. */
+void birth_enter(struct birth *birth, brood_process *process)
 {
         arm_or_exit(birth);
-        if (process->options.detached) {
+        if (birth->second_level) {
                 /* The first-level child: its own ticket is the parent's first, the grandchild's is the next. */
                 gate_wait(birth);
                 birth->ticket++;
@@ -123,6 +123,24 @@ static void enter(struct birth *birth, brood_process *process)
         process->mask = birth->mask;
         if (!process->signals_stay)
                 signals_restore(&birth->mask);
+}
+
+void birth_fail(struct birth *birth, enum outfit_step step, int error)
+{
+        tell(birth, step, error);
+        gate_wait(birth);
+        child_exit(255);
+}
+
+void process_run(brood_process *process)
+{
+        const brood_process_options *options = &process->options;
+
+        int code = options->process_class != NULL
+                       ? options->process_class->run(process)
+                       : options->target(options->bytes != NULL ? process->bytes : options->arg);
+        child_flush();
+        child_exit(code & 255);
 }
 
 /* In the parent: wait for the first-level child, and find the grandchild. */
@@ -173,12 +191,13 @@ static int await_outfit(const struct birth *birth, brood_process *process)
         return -(int)(failure & 0xffff);
 }
 
-/* In the parent, once the fork has succeeded: take the child in, or have it exit at the gate. */
+/* In the parent, once there is a child: take the child in, or have it exit at the gate. */
 static int admit(struct registry *registry, struct birth *birth, brood_process *process, pid_t pid)
 {
         /* The parent's copy of the branch goes first: the descriptor that it frees is the one that the pidfd needs. */
         descriptor_close(&birth->branch);
-        process->pidfd = pidfd_of(pid);
+        if (process->pidfd < 0)
+                process->pidfd = pidfd_of(pid);
         if (process->pidfd < 0) {
                 /* -ESRCH: somebody killed it at the gate, and the host ignores SIGCHLD. */
                 int r = process->pidfd == -ESRCH ? -EAGAIN : process->pidfd;
@@ -190,7 +209,7 @@ static int admit(struct registry *registry, struct birth *birth, brood_process *
 
         int r = 0;
         process->pid = pid;
-        if (process->options.detached) {
+        if (birth->second_level) {
                 gate_release(birth, false);
                 r = find_grandchild(birth, process);
         }
@@ -215,9 +234,105 @@ static int admit(struct registry *registry, struct birth *birth, brood_process *
         return r;
 }
 
-int process_fork(brood_process *process)
+/* ---- the methods: each 0; 0 and *ret_in_child, in the child of a fork; or a negative errno ---- */
+
+static int by_fork(struct registry *registry, struct birth *birth, brood_process *process, bool *ret_in_child)
 {
+        birth->gate = registry->gate;
+        birth->ticket = ++registry->tickets;
+        if (birth->second_level)
+                registry->tickets++;
+        store_relaxed(&birth->gate->grandchild, 0);
+        if (child_threads() > 1)
+                process->warnings |= BROOD_WARNING_THREADS;
+        registry->starting = true;
+        pid_t pid = child_fork();
+        if (pid == 0) {
+                birth_enter(birth, process);
+                *ret_in_child = true;
+                return 0;
+        }
+        registry->starting = false;
+        if (pid < 0) {
+                gate_release(birth, false);
+                return pid;
+        }
+        return admit(registry, birth, process, pid);
+}
+
+/* This program's environment, or the one that the child is to have, and the number of the letter. */
+static const char **environment_with(const char *const *environment, const char *variable)
+{
+        size_t count = 0;
+
+        if (environment == NULL)
+                environment = child_environment();
+        while (environment != NULL && environment[count] != NULL)
+                count++;
+        const char **with = calloc(count + 2, sizeof *with);
+        if (with != NULL) {
+                with[0] = variable;
+                for (size_t i = 0; i < count; i++)
+                        with[i + 1] = environment[i];
+        }
+        return with;
+}
+
+static int by_spawn(struct registry *registry, struct birth *birth, brood_process *process, struct letter *letter)
+{
+        char variable[sizeof LETTER_VARIABLE + 12];
+
+        snprintf(variable, sizeof variable, "%s=%d", LETTER_VARIABLE, letter->memfd);
+        const char **environment = environment_with(process->options.setup.environment, variable);
+        if (environment == NULL)
+                return -ENOMEM;
+        struct spawn spawn = {
+                .argv = main_arguments(),
+                .environment = environment,
+                .outfit = &birth->fitting.outfit,
+                .branch = birth->branch,
+                .letter = letter->memfd,
+        };
+        sigfillset(&spawn.mask); /* until the child is through the gate */
+        pid_t pid = child_spawn(&spawn, &process->pidfd);
+        free(environment);
+        process->failed_step = spawn.step;
+        return pid < 0 ? pid : admit(registry, birth, process, pid);
+}
+
+static int by_server(struct registry *registry, struct birth *birth, brood_process *process, struct letter *letter)
+{
+        pid_t pid = server_ask(registry, process, birth, letter);
+
+        if (pid > 0)
+                return admit(registry, birth, process, pid);
+        gate_release(birth, true); /* the server may have died after the fork */
+        return pid;
+}
+
+/* Both tell the child by a letter who it is. */
+static int by_letter(struct registry *registry, struct birth *birth, brood_process *process)
+{
+        bool served = process->options.start_method == BROOD_START_FORKSERVER;
+        struct letter letter;
+
+        int r = letter_write(&letter, process, birth->branch, &birth->mask, served ? &birth->fitting : NULL);
+        if (r < 0) {
+                process->failed_step = r == -ENOEXEC ? OUTFIT_FUNCTION : OUTFIT_NONE;
+                return r;
+        }
+        birth->gate = letter.gate;
+        birth->ticket = 1;
+        r = served ? by_server(registry, birth, process, &letter) : by_spawn(registry, birth, process, &letter);
+        letter_close(&letter);
+        return r;
+}
+
+int process_begin(brood_process *process)
+{
+        brood_start_method method = process->options.start_method;
         struct registry *registry;
+        bool in_child = false;
 
         child_flush();
         int r = registry_lock(&registry);
@@ -229,39 +344,30 @@ int process_fork(brood_process *process)
         }
         registry_sweep(registry);
 
-        struct birth birth = { .gate = registry->gate, .ticket = ++registry->tickets };
-        if (process->options.detached)
-                registry->tickets++;
-        birth.fitted = !setup_is_plain(&process->options.setup);
+        bool by_copy = method == BROOD_START_FORK || method == BROOD_START_DEFAULT;
+        struct birth birth = {
+                .second_level = process->options.detached && method != BROOD_START_FORKSERVER,
+                .fitted = !by_copy || !setup_is_plain(&process->options.setup),
+        };
         if (birth.fitted) {
                 r = fitting_open(&birth.fitting, &process->options.setup);
                 if (r < 0)
                         goto out;
+                fitting_hand_over(&birth.fitting, process->handed, process->options.hand_over_count);
         }
-        birth.branch = lifeline_branch(&registry->line);
-        if (birth.branch < 0) {
-                r = birth.branch;
+        birth.branch = r = descriptor_above_streams(lifeline_branch(&registry->line));
+        if (r < 0)
                 goto no_child;
-        }
-        store_relaxed(&birth.gate->grandchild, 0);
         process->started_ns = clock_wall();
-        registry->starting = true;
         signals_block_all(&birth.mask);
-        pid_t pid = child_fork();
-        if (pid == 0) {
-                enter(&birth, process);
+        r = by_copy ? by_fork(registry, &birth, process, &in_child) : by_letter(registry, &birth, process);
+        if (in_child)
                 return 0;
-        }
-        registry->starting = false;
-        if (pid > 0) {
-                r = admit(registry, &birth, process, pid);
-        } else {
-                r = pid;
-                descriptor_close(&birth.branch);
-                gate_release(&birth, false);
-        }
         signals_restore(&birth.mask);
-        if (r == 0)
+        descriptor_close(&birth.branch);
+        if (r < 0)
+                descriptor_close(&process->channel);
+        else
                 r = process->pid;
 no_child:
         if (birth.fitted)

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: MIT */
+#include "process/server.h"
+#include "os/channel.h"
+#include "os/child.h"
+#include "os/clock.h"
+#include "os/descriptors.h"
+#include "os/lifeline.h"
+#include "os/poller.h"
+#include "os/signals.h"
+#include "process/main.h"
+#include "process/process.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what is said ---- */
+
+/* The descriptors of a request, in this order; then those that are handed over, then those to keep. */
+enum { SENT_CHANNEL, SENT_LETTER, SENT_DIRECTORY, SENT_BRANCH, SENT_STREAMS, SENT_HANDED = SENT_STREAMS + 3 };
+static_assert((int)SENT_HANDED + (int)BROOD_PROCESS_DESCRIPTORS_MAX <= (int)CHANNEL_DESCRIPTORS_MAX, "one message");
+
+struct request {
+        uint32_t handed, kept;
+};
+
+struct reply {
+        int32_t pid; /* or a negative errno; with its pidfd */
+};
+
+struct told {
+        int32_t exitcode;
+        uint32_t core_dumped;
+        int64_t user_ns, system_ns, peak_memory;
+};
+
+/* ---- the host ---- */
+
+static int (*preload_wanted)(void); /* guarded by the process-wide lock */
+
+/* Make a server: 0, or a negative errno and the step with which it failed. */
+static int server_make(struct registry *registry, enum outfit_step *ret_step)
+{
+        int ends[2];
+
+        int r = channel_pair(ends);
+        if (r < 0)
+                return r;
+        /* Whatever else the host has open would stay open for as long as the server lives. */
+        brood_process *server = process_alloc(&(brood_process_options){
+            .start_method = BROOD_START_SPAWN,
+            .hand_over = &ends[1],
+            .hand_over_count = 1,
+            .setup = { .close_others = true },
+        });
+        if (server == NULL) {
+                r = -ENOMEM;
+        } else {
+                process_make_helper(server);
+                server->is_server = true;
+                server->preload = preload_wanted;
+                memcpy(server->name, "forkserver", sizeof "forkserver");
+                r = process_begin(server);
+                *ret_step = server->failed_step == OUTFIT_FUNCTION ? OUTFIT_PRELOAD : server->failed_step;
+        }
+        descriptor_close(&ends[1]);
+        if (r < 0) {
+                descriptor_close(&ends[0]);
+                brood_process_free(server);
+                return r;
+        }
+        registry->server = server;
+        registry->server_channel = ends[0];
+        return 0;
+}
+
+static void server_end(struct registry *registry)
+{
+        descriptor_close(&registry->server_channel);
+        brood_process_free(registry->server);
+        registry->server = NULL;
+}
+
+/* Send it to the server; if that one has ended, to a new one. */
+static int send_request(struct registry *registry, brood_process *process, const struct request *request,
+                        const int *fds)
+{
+        size_t count = (size_t)SENT_HANDED + request->handed + request->kept;
+        enum { TRIES = 2 };
+        int r = -EPIPE;
+
+        for (int i = 0; i < TRIES && r == -EPIPE; i++) {
+                if (registry->server != NULL && pidfd_ended(registry->server->pidfd))
+                        server_end(registry);
+                r = registry->server != NULL ? 0 : server_make(registry, &process->failed_step);
+                if (r == 0)
+                        r = channel_send(registry->server_channel, request, sizeof *request, fds, count);
+                if (r == -EPIPE && registry->server != NULL)
+                        server_end(registry);
+        }
+        return r;
+}
+
+/* Whether all that the child is to have is open; the socket would say that something is not, but not what. */
+static int check_open(const struct outfit *outfit, enum outfit_step *ret_step)
+{
+        bool open = true;
+
+        *ret_step = OUTFIT_STREAMS;
+        for (int i = 0; i < 3 && open; i++)
+                open = outfit->streams[i] == OUTFIT_INHERIT || descriptor_is_open(outfit->streams[i]);
+        if (open)
+                *ret_step = OUTFIT_DESCRIPTORS;
+        for (size_t i = 0; i < outfit->handed_count && open; i++)
+                open = descriptor_is_open(outfit->handed[i]);
+        for (size_t i = 0; i < outfit->keep_count && open; i++)
+                open = descriptor_is_open(outfit->keep[i]);
+        if (!open)
+                return -EBADF;
+        *ret_step = OUTFIT_NONE;
+        return 0;
+}
+
+static pid_t receive_reply(brood_process *process, int channel)
+{
+        struct reply reply;
+        bool truncated;
+        size_t count;
+        int pidfd = -1;
+
+        ssize_t n = channel_receive(channel, &reply, sizeof reply, true, &pidfd, 1, &count, &truncated);
+        if (n == sizeof reply && reply.pid > 0 && count == 1) {
+                process->pidfd = pidfd;
+                process->channel = channel;
+                return reply.pid;
+        }
+        descriptor_close(&pidfd);
+        if (n < 0)
+                return (pid_t)n;
+        if (n < (ssize_t)sizeof reply)
+                return -EPIPE;
+        return reply.pid < 0 ? reply.pid : -EMFILE; /* there was no room for the pidfd */
+}
+
+pid_t server_ask(struct registry *registry, brood_process *process, const struct birth *birth,
+                 const struct letter *letter)
+{
+        const struct outfit *outfit = &birth->fitting.outfit;
+        const struct request request = { (uint32_t)outfit->handed_count, (uint32_t)outfit->keep_count };
+        int fds[CHANNEL_DESCRIPTORS_MAX], ends[2], null = -1;
+
+        int r = check_open(outfit, &process->failed_step);
+        if (r < 0)
+                return r;
+        int directory = directory_open();
+        if (directory < 0)
+                return directory;
+        r = channel_pair(ends);
+        if (r < 0) {
+                descriptor_close(&directory);
+                return r;
+        }
+        fds[SENT_CHANNEL] = ends[1];
+        fds[SENT_LETTER] = letter->memfd;
+        fds[SENT_DIRECTORY] = directory;
+        fds[SENT_BRANCH] = birth->branch;
+        for (int i = 0; i < 3; i++) {
+                int fd = outfit->streams[i] == OUTFIT_INHERIT ? i : outfit->streams[i];
+                /* A stream that this process has closed leads nowhere. */
+                if (outfit->streams[i] == OUTFIT_INHERIT && !descriptor_is_open(fd)) {
+                        if (null < 0)
+                                null = null_open(true);
+                        fd = null;
+                }
+                fds[SENT_STREAMS + i] = fd;
+        }
+        if (outfit->handed_count > 0)
+                memcpy(&fds[SENT_HANDED], outfit->handed, outfit->handed_count * sizeof *fds);
+        if (outfit->keep_count > 0)
+                memcpy(&fds[SENT_HANDED + outfit->handed_count], outfit->keep, outfit->keep_count * sizeof *fds);
+        r = send_request(registry, process, &request, fds);
+        descriptor_close(&ends[1]);
+        descriptor_close(&directory);
+        descriptor_close(&null);
+        if (r == 0)
+                r = receive_reply(process, ends[0]);
+        if (r < 0)
+                descriptor_close(&ends[0]);
+        return r;
+}
+
+int server_told(int channel, struct ending *ret_ending)
+{
+        struct told told;
+        bool truncated;
+        size_t count;
+
+        ssize_t n = channel_receive(channel, &told, sizeof told, false, NULL, 0, &count, &truncated);
+        if (n == -EAGAIN)
+                return -EAGAIN;
+        if (n != sizeof told || told.exitcode < -64 || told.exitcode > 255)
+                return -EPIPE;
+        *ret_ending = (struct ending){
+                .exitcode = told.exitcode,
+                .core_dumped = told.core_dumped != 0,
+                .measured = true,
+                .user_ns = told.user_ns,
+                .system_ns = told.system_ns,
+                .peak_memory = told.peak_memory,
+        };
+        return 0;
+}
+
+int brood_set_forkserver_preload(int (*function)(void))
+{
+        struct registry *registry;
+
+        int r = registry_lock(&registry);
+        if (r < 0)
+                return r;
+        if (registry->server != NULL && !pidfd_ended(registry->server->pidfd))
+                r = -EALREADY;
+        else
+                preload_wanted = function;
+        registry_unlock();
+        return r;
+}
+
+int brood_forkserver_stop(void)
+{
+        struct registry *registry;
+
+        int r = registry_lock(&registry);
+        if (r < 0)
+                return r;
+        if (registry->server != NULL)
+                server_end(registry);
+        registry_unlock();
+        return 0;
+}
+
+/* ---- the server ---- */
+
+/* A child of the server. */
+struct ward {
+        int pidfd, channel;
+        struct ward *next, **at;
+};
+
+struct server {
+        int control, poller;
+        struct ward *wards;
+        struct sigaction sigchld; /* as the preload left it: a child's */
+};
+
+/* In a child of the server: what is the server's goes, its other children's channels above all. */
+static void leave_server(struct server *server)
+{
+        descriptor_close(&server->control);
+        descriptor_close(&server->poller);
+        for (struct ward *ward = server->wards; ward != NULL; ward = ward->next) {
+                descriptor_close(&ward->pidfd);
+                descriptor_close(&ward->channel);
+        }
+        signals_restore_sigchld(&server->sigchld);
+}
+
+/* In a child of the server: give each descriptor that came with the request its place. */
+static int place_descriptors(struct birth *birth, brood_process *process, struct contents *contents, int *fds)
+{
+        size_t count = (size_t)SENT_HANDED + contents->handed_count;
+        struct registry *registry = registry_in_child();
+        int *sentinel = &fds[SENT_DIRECTORY]; /* of the place that is free */
+
+        *sentinel = registry->parent_sentinel;
+        int r = descriptors_place(&fds[count], contents->keep, contents->keep_count, &fds[SENT_DIRECTORY],
+                                  count - SENT_DIRECTORY);
+        registry->parent_sentinel = *sentinel;
+        birth->branch = fds[SENT_BRANCH];
+        for (int i = 0; i < 3; i++)
+                birth->fitting.outfit.streams[i] = birth->fitting.childs[i] = fds[SENT_STREAMS + i];
+        process->handed = &fds[SENT_HANDED];
+        birth->fitting.outfit.handed = process->handed;
+        birth->fitting.outfit.handed_count = contents->handed_count;
+        birth->fitting.outfit.keep = contents->keep;
+        birth->fitting.outfit.keep_count = contents->keep_count;
+        return r;
+}
+
+/* The life of a child of the server.  `fds` stay. */
+static _Noreturn void live(const struct request *request, int *fds)
+{
+        struct birth birth = { .ticket = 1, .fitted = true, .branch = fds[SENT_BRANCH] };
+        struct lifeline none = LIFELINE_NONE;
+        struct contents contents;
+        brood_process *process;
+        struct letter letter;
+
+        main_set_name();
+        descriptor_close(&fds[SENT_CHANNEL]);
+        if (letter_open(&letter, fds[SENT_LETTER]) < 0 || lifeline_arm(&none, birth.branch) < 0)
+                child_exit(255);
+        birth.gate = letter.gate;
+        int r = letter_read(&letter, &contents, &process);
+        if (r == 0 &&
+            (contents.is_server || contents.handed_count != request->handed || contents.keep_count != request->kept))
+                r = -EUCLEAN;
+        if (r < 0)
+                birth_fail(&birth, OUTFIT_FUNCTION, r);
+        descriptor_close(&fds[SENT_LETTER]);
+        r = directory_enter(fds[SENT_DIRECTORY]);
+        if (r < 0)
+                birth_fail(&birth, OUTFIT_DIRECTORY, r);
+        descriptor_close(&fds[SENT_DIRECTORY]);
+        birth.mask = contents.mask;
+        birth.fitting = (struct fitting){ .outfit = contents.outfit, .parents = { -1, -1, -1 } };
+        r = place_descriptors(&birth, process, &contents, fds);
+        if (r < 0)
+                birth_fail(&birth, OUTFIT_DESCRIPTORS, r);
+        process->options.setup.environment = contents.environment;
+        signals_ignore(&contents.ignored);
+        brood_set_start_method(contents.start_method);
+        birth_enter(&birth, process);
+        process_run(process);
+}
+
+static void ward_end(struct server *server, struct ward *ward)
+{
+        poller_remove(server->poller, ward->pidfd);
+        *ward->at = ward->next;
+        if (ward->next != NULL)
+                ward->next->at = ward->at;
+        descriptor_close(&ward->pidfd);
+        descriptor_close(&ward->channel);
+        free(ward);
+}
+
+static int ward_begin(struct server *server, pid_t pid, int channel, struct ward **ret_ward)
+{
+        struct ward *ward = malloc(sizeof *ward);
+
+        if (ward == NULL)
+                return -ENOMEM;
+        int pidfd = pidfd_of(pid);
+        int r = pidfd < 0 ? pidfd : poller_add(server->poller, pidfd, ward);
+        if (r < 0) {
+                descriptor_close(&pidfd);
+                free(ward);
+                return r;
+        }
+        *ward = (struct ward){ pidfd, channel, server->wards, &server->wards };
+        if (ward->next != NULL)
+                ward->next->at = &ward->next;
+        server->wards = ward;
+        *ret_ward = ward;
+        return 0;
+}
+
+static void refuse(int channel, int error)
+{
+        const struct reply reply = { error };
+
+        channel_send(channel, &reply, sizeof reply, NULL, 0);
+}
+
+/* Fork a child, and tell the host of it.  Its channel is the ward's from then on. */
+static void bear(struct server *server, const struct request *request, int *fds)
+{
+        struct ward *ward = NULL;
+
+        pid_t pid = child_fork();
+        if (pid == 0) {
+                leave_server(server);
+                live(request, fds);
+        }
+        int r = pid < 0 ? pid : ward_begin(server, pid, fds[SENT_CHANNEL], &ward);
+        if (r < 0) {
+                refuse(fds[SENT_CHANNEL], r);
+                descriptor_close(&fds[SENT_CHANNEL]);
+                if (pid > 0)
+                        child_reap(pid); /* the host has it exit at the gate */
+                return;
+        }
+        fds[SENT_CHANNEL] = -1;
+        const struct reply reply = { pid };
+        if (channel_send(ward->channel, &reply, sizeof reply, &ward->pidfd, 1) < 0)
+                descriptor_close(&ward->channel); /* the host does not want to know any more */
+}
+
+static void take_request(struct server *server)
+{
+        static int fds[CHANNEL_DESCRIPTORS_MAX]; /* a child keeps them */
+        struct request request;
+        bool truncated;
+        size_t count = 0;
+
+        ssize_t n = channel_receive(server->control, &request, sizeof request, true, fds, CHANNEL_DESCRIPTORS_MAX,
+                                    &count, &truncated);
+        if (n == 0)
+                child_exit(0); /* the host wants no more children */
+        if (n == sizeof request && !truncated && request.handed < count && request.kept < count &&
+            count == (size_t)SENT_HANDED + request.handed + request.kept)
+                bear(server, &request, fds);
+        else if (count > 0)
+                refuse(fds[SENT_CHANNEL], truncated ? -EMFILE : -EUCLEAN);
+        for (size_t i = 0; i < count; i++)
+                descriptor_close(&fds[i]);
+}
+
+/* A child has ended: reap it, and tell the host how. */
+static void bury(struct server *server, struct ward *ward)
+{
+        struct ending ending;
+
+        if (pidfd_reap(ward->pidfd, &ending) == -EAGAIN)
+                return;
+        const struct told told = {
+                .exitcode = ending.exitcode,
+                .core_dumped = ending.core_dumped,
+                .user_ns = ending.user_ns,
+                .system_ns = ending.system_ns,
+                .peak_memory = ending.peak_memory,
+        };
+        if (ward->channel >= 0)
+                channel_send(ward->channel, &told, sizeof told, NULL, 0);
+        ward_end(server, ward);
+}
+
+void server_live(struct birth *birth, brood_process *process, int (*preload)(void))
+{
+        struct server server = { .control = -1, .poller = -1 };
+        enum { READY_MAX = 64 };
+
+        child_set_name("brood-server");
+        process->signals_stay = true;
+        signals_ignore_none();
+        int r = preload == NULL ? 0 : preload();
+        if (r < 0)
+                birth_fail(birth, OUTFIT_PRELOAD, r);
+        /* What is buffered is the server's, and its children would write it each. */
+        child_flush();
+        signals_default_sigchld(&server.sigchld);
+        r = streams_to_null();
+        if (r == 0 && process->options.hand_over_count != 1)
+                r = -EUCLEAN;
+        if (r == 0)
+                r = server.poller = poller_new();
+        if (r >= 0) {
+                server.control = process->handed[0];
+                r = poller_add(server.poller, server.control, NULL);
+        }
+        if (r < 0)
+                birth_fail(birth, OUTFIT_NONE, r);
+        birth_enter(birth, process);
+        for (;;) {
+                void *ready[READY_MAX];
+
+                int n = poller_wait(server.poller, ready, READY_MAX, DEADLINE_NEVER);
+                bool asked = false;
+                for (int i = 0; i < n; i++) {
+                        if (ready[i] == NULL)
+                                asked = true;
+                        else
+                                bury(&server, ready[i]);
+                }
+                if (asked)
+                        take_request(&server);
+        }
+}
