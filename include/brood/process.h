@@ -263,7 +263,7 @@ BROOD_API int brood_process_warnings(const brood_process *process);
  *   adopted it has not reaped it yet);
  *   -EINVAL (NULL, or never started); -ECHILD (an inherited handle); -ENODATA (it has ended, but a stranger reaped it and the
  *   kernel is too old to tell).
- * Threads: any.  Never blocks, but for up to 100 ms in which the fork server is about to tell of a child that has ended. */
+ * Threads: any.  Never blocks, but for the moment (a second at most) in which the fork server tells how a child ended. */
 BROOD_API int brood_process_exitcode(brood_process *process, int *ret_exitcode);
 
 /* Whether it runs: 1 or 0 (not yet started, ended); -EINVAL (NULL).  Works on inherited handles too.

@@ -61,14 +61,17 @@ static int letter_descriptor(void)
         return good ? (int)fd : -EUCLEAN;
 }
 
-/* What the parent has let this process inherit is not for the programs that it executes. */
-static int keep_to_ourselves(const struct contents *contents, const brood_process *process)
+/* What the parent has let this process inherit is not for the programs that it executes; and the parent is to be watched.  (It has
+ * not ended: the lifeline is armed.) */
+static int prepare(const struct contents *contents, const brood_process *process)
 {
         int r = descriptor_set_inherited(contents->branch, false);
 
         for (size_t i = 0; i < contents->handed_count && r == 0; i++)
                 r = descriptor_set_inherited(process->handed[i], false);
-        return r;
+        if (r == 0)
+                r = registry_in_child()->parent_sentinel = pidfd_of(process->owner);
+        return r < 0 ? r : 0;
 }
 
 /* The life of a spawned process, which has its setup on already, and all signals blocked. */
@@ -81,10 +84,11 @@ static _Noreturn void live(struct letter *letter)
 
         main_set_name();
         int r = letter_read(letter, &contents, &process);
-        if (r == 0)
-                r = keep_to_ourselves(&contents, process);
         if (r < 0)
                 birth_fail(&birth, OUTFIT_FUNCTION, r);
+        r = prepare(&contents, process);
+        if (r < 0)
+                birth_fail(&birth, OUTFIT_DESCRIPTORS, r);
         descriptor_close(&letter->memfd);
         fitting_open(&birth.fitting, &nothing);
         birth.branch = contents.branch;

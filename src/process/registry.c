@@ -157,10 +157,10 @@ void registry_report(struct registry *r, brood_process *process)
 
 void registry_await_told(const brood_process *process)
 {
-        enum { MOST_MS = 100 };
+        enum { MOST_MS = 1000 };
 
         if (process->channel >= 0 && pidfd_ended(process->pidfd))
-                pidfd_wait(process->channel, deadline_after_ms(MOST_MS));
+                pidfd_wait(process->channel, deadline_after_ms(MOST_MS)); /* or the server's end */
 }
 
 /* How it has ended, from whoever reaps it: the fork server tells what it knows, and the others we reap ourselves. */

@@ -18,21 +18,80 @@
 
 enum setting setting;
 
-const char *setting_suite(const char *stem, char *buf, size_t room)
+brood_start_method method;
+const char fork_only[] = "about fork only";
+
+static const char *const method_names[] = { "", "fork", "spawn", "forkserver" };
+
+/* The number of a name in a list; the first that counts, if the variable is not there. */
+static int chosen(const char *variable, const char *const *names, int first, int count)
 {
-        const char *name = getenv("BROOD_TEST_SIGCHLD");
-        if (!name || !strcmp(name, "default"))
-                setting = SETTING_DEFAULT;
-        else if (!strcmp(name, "ignore"))
-                setting = SETTING_IGNORE;
-        else if (!strcmp(name, "reap"))
-                setting = SETTING_REAP;
-        else {
-                fprintf(stderr, "BROOD_TEST_SIGCHLD must be default, ignore or reap\n");
-                exit(2);
+        const char *name = getenv(variable);
+        if (!name || !*name)
+                return first;
+        for (int i = first; i < count; i++)
+                if (!strcmp(name, names[i]))
+                        return i;
+        fprintf(stderr, "%s cannot be %s\n", variable, name);
+        exit(2);
+}
+
+int setting_main(int argc, char **argv, const char *stem, const struct CMUnitTest *tests, size_t count,
+                 int limit_seconds)
+{
+        static const char *const names[] = { "default", "ignore", "reap" };
+        static char suite[64];
+        setting = (enum setting)chosen("BROOD_TEST_SIGCHLD", names, 0, 3);
+        method = (brood_start_method)chosen("BROOD_TEST_START_METHOD", method_names, BROOD_START_FORK, 4);
+        if (brood_main(argc, argv) < 0)
+                return 1;
+        snprintf(suite, sizeof suite, "%s-%s-%s", stem, names[setting], method_names[method]);
+        struct CMUnitTest *some = calloc(count, sizeof *some);
+        size_t left = 0;
+        for (size_t i = 0; some && i < count; i++) {
+                bool about_fork = tests[i].initial_state == (void *)(uintptr_t)fork_only;
+                if (about_fork && method != BROOD_START_FORK)
+                        continue;
+                some[left] = tests[i];
+                some[left++].initial_state = NULL;
         }
-        snprintf(buf, room, "%s-%s", stem, name ? name : "default");
-        return buf;
+        if (left < count)
+                printf("%s: without %zu tests that are about fork only\n", suite, count - left);
+        return support_main(argc, argv, suite, some, left, limit_seconds);
+}
+
+/* ---- descriptors that children have ---- */
+
+static int kept[32];
+static size_t kept_count;
+
+void keep_descriptor(int fd)
+{
+        assert_true(kept_count < sizeof kept / sizeof kept[0]);
+        kept[kept_count++] = fd;
+}
+
+void forget_descriptor(int fd)
+{
+        for (size_t i = 0; i < kept_count; i++)
+                if (kept[i] == fd) {
+                        kept[i] = kept[--kept_count];
+                        return;
+                }
+}
+
+/* A forked child has them anyway, and is to be one without a setup. */
+brood_process_setup setting_kept(void)
+{
+        if (method == BROOD_START_FORK || kept_count == 0)
+                return (brood_process_setup){ 0 };
+        return (brood_process_setup){ .keep = kept, .keep_count = kept_count };
+}
+
+void expect_no_children(void)
+{
+        assert_int_equal(brood_forkserver_stop(), 0);
+        assert_int_equal(support_count_children(getpid()), 0);
 }
 
 static void reap_all(int signal)
@@ -65,6 +124,8 @@ int setting_setup(void **state)
 int setting_teardown(void **state)
 {
         set(SETTING_DEFAULT);
+        brood_forkserver_stop();
+        kept_count = 0;
         return support_teardown(state);
 }
 
@@ -109,12 +170,12 @@ static void expect_code(brood_process *process, int code, bool certain)
 
 void expect_exitcode(brood_process *process, int code)
 {
-        expect_code(process, code, setting == SETTING_DEFAULT);
+        expect_code(process, code, setting == SETTING_DEFAULT || method == BROOD_START_FORKSERVER);
 }
 
 void expect_detached_exitcode(brood_process *process, int code)
 {
-        expect_code(process, code, false);
+        expect_code(process, code, method == BROOD_START_FORKSERVER);
 }
 
 /* Wait until a plain child has been reaped, by us or by the setting. */
@@ -157,6 +218,8 @@ int in_child(int (*function)(void *arg), void *arg)
 void gate_make(struct gate *gate)
 {
         assert_int_equal(pipe2(gate->fds, O_CLOEXEC), 0);
+        for (int i = 0; i < 2; i++)
+                keep_descriptor(gate->fds[i]);
 }
 
 int gate_pass(struct gate *gate)
@@ -173,8 +236,10 @@ void gate_open(struct gate *gate)
         /* A byte for each who may wait: an end of file would need all the children to have closed the write end. */
         static const char bytes[256];
         assert_int_equal(write(gate->fds[1], bytes, sizeof bytes), sizeof bytes);
-        close(gate->fds[0]);
-        close(gate->fds[1]);
+        for (int i = 0; i < 2; i++) {
+                forget_descriptor(gate->fds[i]);
+                close(gate->fds[i]);
+        }
 }
 
 int return_number(void *number)
@@ -194,20 +259,10 @@ int wait_for_ever(void *unused)
                 pause();
 }
 
-static brood_process *start_with(const brood_process_options *options)
+brood_process *start_with(const brood_process_options *options)
 {
         brood_process *process = NULL;
         assert_int_equal(brood_process_new(&process, options), 0);
         assert_int_equal(brood_process_start(process), 0);
         return process;
-}
-
-brood_process *start(int (*target)(void *arg), void *arg)
-{
-        return start_with(&(brood_process_options){ .target = target, .arg = arg });
-}
-
-brood_process *start_detached(int (*target)(void *arg), void *arg)
-{
-        return start_with(&(brood_process_options){ .target = target, .arg = arg, .detached = true });
 }

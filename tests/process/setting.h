@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/process/setting.h: what the process tests share: the host's SIGCHLD setting, and small hosts of their own.
+ * tests/process/setting.h: what the process tests share: the host's SIGCHLD setting, the start method, and small hosts of their
+ * own.
  *
- * The programs run three times, with BROOD_TEST_SIGCHLD=default, =ignore (SIG_IGN) and =reap (a handler that calls
+ * The programs run several times, with BROOD_TEST_SIGCHLD=default, =ignore (SIG_IGN) and =reap (a handler that calls
  * waitpid(-1) in a loop).  In the last two a stranger reaps brood's children, and the exit code is known only where
  * the kernel tells it (PIDFD_INFO_EXIT); expect_exitcode() knows what to ask for.
+ *
+ * And with BROOD_TEST_START_METHOD=fork, =spawn and =forkserver.  What a target is given it is given as bytes, GIVEN(&thing), which
+ * works with all three; descriptors in them mean the same in the child if they were said to keep_descriptor().  A test that is
+ * about copies of the parent's memory is a fork_test(), and left out for the others.
  */
 #ifndef BROOD_TESTS_PROCESS_SETTING_H
 #define BROOD_TESTS_PROCESS_SETTING_H
@@ -20,11 +25,31 @@ enum setting {
 };
 extern enum setting setting;
 
-/* Reads BROOD_TEST_SIGCHLD; the names of the suites. */
-const char *setting_suite(const char *stem, char *buf, size_t room);
+extern brood_start_method method;
+
+/* What main() of such a program is: brood_main(), the variables, the tests. */
+int setting_main(int argc, char **argv, const char *stem, const struct CMUnitTest *tests, size_t count,
+                 int limit_seconds);
+
+/* Members of brood_process_options: the method; and besides, `pointer` to what the target is given. */
+#define METHOD .start_method = method, .setup = setting_kept()
+#define GIVEN(pointer) METHOD, .bytes = (pointer), .size = sizeof *(pointer)
+
+/* Children have this descriptor, too, under its number, until it is forgotten. */
+void keep_descriptor(int fd);
+void forget_descriptor(int fd);
+brood_process_setup setting_kept(void);
+
+/* This process has no child left; the fork server, which is one, is stopped. */
+void expect_no_children(void);
 
 int setting_setup(void **state);
 int setting_teardown(void **state);
+extern const char fork_only[];
+#define fork_test(function)                                                                                            \
+        {                                                                                                              \
+#function, function, setting_setup, setting_teardown, (void *)(uintptr_t)fork_only                     \
+        }
 #define process_test(function)                                                                                         \
         {                                                                                                              \
 #function, function, setting_setup, setting_teardown, NULL                                             \
@@ -67,7 +92,12 @@ int wait_for_gate(void *gate);
 int wait_for_ever(void *unused);
 
 /* Make and start; fail the test if that fails. */
-brood_process *start(int (*target)(void *arg), void *arg);
-brood_process *start_detached(int (*target)(void *arg), void *arg);
+brood_process *start_with(const brood_process_options *options);
+#define start(function, pointer) start_with(&(brood_process_options){ .target = (function), GIVEN(pointer) })
+#define start_bare(function) start_with(&(brood_process_options){ .target = (function), METHOD })
+#define start_detached(function, pointer)                                                                              \
+        start_with(&(brood_process_options){ .target = (function), .detached = true, GIVEN(pointer) })
+#define start_bare_detached(function)                                                                                  \
+        start_with(&(brood_process_options){ .target = (function), .detached = true, METHOD })
 
 #endif

@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -56,7 +55,7 @@ static void test_report(void **state)
         (void)state;
         brood_process_report report;
         int64_t before = wall();
-        brood_process *p = start(burn, NULL);
+        brood_process *p = start_bare(burn);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
         int64_t after = wall();
         assert_int_equal(brood_process_get_report(p, &report), 0);
@@ -65,7 +64,7 @@ static void test_report(void **state)
         assert_in_range(report.started_ns, before, after);
         assert_in_range(report.ended_ns, report.started_ns, after);
         expect_exitcode(p, 9);
-        if (setting == SETTING_DEFAULT)
+        if (setting == SETTING_DEFAULT || method == BROOD_START_FORKSERVER)
                 assert_true(report.measured); /* elsewhere a stranger may have been quicker */
         if (report.measured) {
                 assert_int_equal(report.exitcode, 9);
@@ -86,7 +85,7 @@ static void test_report_of_one_that_runs(void **state)
         memset(&report, 0x55, sizeof report);
         const brood_process_report before = report;
         brood_process *p = NULL;
-        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever }), 0);
+        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever, METHOD }), 0);
         assert_int_equal(brood_process_get_report(p, &report), -EINVAL);
         assert_int_equal(brood_process_start(p), 0);
         assert_int_equal(brood_process_get_report(p, &report), -EAGAIN);
@@ -106,10 +105,10 @@ static void test_report_of_one_that_runs(void **state)
 
 /* ---- ends ---- */
 
-/* What a child does about the signals that ask it to end; `ready` is raised when it does so. */
+/* What a child does about the signals that ask it to end; it writes a byte when it does so. */
 struct manner {
         bool deaf_to_interrupt, deaf_to_terminate;
-        atomic_int ready;
+        int ready;
 };
 
 static int behave(void *arg)
@@ -117,27 +116,18 @@ static int behave(void *arg)
         struct manner *manner = arg;
         signal(SIGINT, manner->deaf_to_interrupt ? SIG_IGN : SIG_DFL);
         signal(SIGTERM, manner->deaf_to_terminate ? SIG_IGN : SIG_DFL);
-        atomic_store(&manner->ready, 1);
+        ask(write(manner->ready, "x", 1) == 1);
         return wait_for_ever(NULL);
 }
 
-static bool is_ready(void *manner)
+static brood_process *start_with_manner(const struct manner *manner, int ready)
 {
-        return atomic_load(&((struct manner *)manner)->ready) != 0;
-}
-
-static struct manner *manner_new(void)
-{
-        struct manner *manner = mmap(NULL, sizeof *manner, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        assert_true(manner != MAP_FAILED);
-        return manner;
-}
-
-static brood_process *start_with_manner(struct manner *manner, bool deaf_to_interrupt, bool deaf_to_terminate)
-{
-        *manner = (struct manner){ deaf_to_interrupt, deaf_to_terminate, 0 };
+        char c;
         brood_process *p = start(behave, manner);
-        assert_true(support_until(is_ready, manner, 20000));
+        ssize_t n;
+        while ((n = read(ready, &c, 1)) < 0 && errno == EINTR)
+                ;
+        assert_int_equal(n, 1);
         return p;
 }
 
@@ -150,7 +140,9 @@ static void test_end(void **state)
 {
         (void)state;
         enum { LONG_MS = 20000, SHORT_MS = 20 };
-        struct manner *manner = manner_new();
+        int ready[2];
+        assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+        keep_descriptor(ready[1]);
         static const struct {
                 bool deaf_to_interrupt, deaf_to_terminate, stopped;
                 int interrupt_ms, terminate_ms, by;
@@ -165,7 +157,8 @@ static void test_end(void **state)
                 { true, true, true, SHORT_MS, SHORT_MS, SIGKILL },
         };
         for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
-                brood_process *p = start_with_manner(manner, cases[i].deaf_to_interrupt, cases[i].deaf_to_terminate);
+                const struct manner manner = { cases[i].deaf_to_interrupt, cases[i].deaf_to_terminate, ready[1] };
+                brood_process *p = start_with_manner(&manner, ready[0]);
                 if (cases[i].stopped) {
                         assert_int_equal(brood_process_suspend(p), 0);
                         assert_true(support_until(is_stopped, p, 20000));
@@ -175,7 +168,8 @@ static void test_end(void **state)
                 assert_int_equal(brood_process_end(p, 1, 1), 0); /* it has ended before */
                 brood_process_free(p);
         }
-        munmap(manner, sizeof *manner);
+        close(ready[0]);
+        close(ready[1]);
 }
 
 static void test_suspend_and_resume(void **state)
@@ -202,7 +196,7 @@ static void test_end_bad_input(void **state)
 {
         (void)state;
         brood_process *p = NULL;
-        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever }), 0);
+        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever, METHOD }), 0);
         assert_int_equal(brood_process_end(NULL, 1, 1), -EINVAL);
         assert_int_equal(brood_process_end(p, 1, 1), -EINVAL); /* never started */
         assert_int_equal(brood_process_interrupt(p), -EINVAL);
@@ -241,7 +235,7 @@ static void test_current_process(void **state)
         pid_t self = getpid();
         brood_process *p = NULL;
         assert_int_equal(
-            brood_process_new(&p, &(brood_process_options){ .target = know_yourself, .arg = &self, .name = "Isaac" }),
+            brood_process_new(&p, &(brood_process_options){ .target = know_yourself, GIVEN(&self), .name = "Isaac" }),
             0);
         assert_int_equal(brood_process_start(p), 0);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
@@ -265,7 +259,7 @@ static int fork_plainly(void *unused)
 static void test_current_process_after_a_plain_fork(void **state)
 {
         (void)state;
-        brood_process *p = start(fork_plainly, NULL);
+        brood_process *p = start_bare(fork_plainly);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
         expect_exitcode(p, 5);
         brood_process_free(p);
@@ -282,8 +276,8 @@ static int report_parents_end(void *pipe_end)
 static int host_that_ends(void *pipe_end)
 {
         brood_process *p;
-        ask(brood_process_new(
-                &p, &(brood_process_options){ .target = report_parents_end, .arg = pipe_end, .detached = true }) == 0);
+        ask(brood_process_new(&p, &(brood_process_options){
+                                      .target = report_parents_end, GIVEN((int *)pipe_end), .detached = true }) == 0);
         ask(brood_process_start(p) == 0);
         return 0;
 }
@@ -294,6 +288,7 @@ static void test_parent_sentinel(void **state)
         int ends[2];
         char seen = 0;
         assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        keep_descriptor(ends[1]);
         assert_int_equal(in_child(host_that_ends, &ends[1]), 0);
         assert_int_equal(read(ends[0], &seen, 1), 1);
         assert_int_equal(seen, 'y');
@@ -340,7 +335,6 @@ static void test_active_children(void **state)
 
 int main(int argc, char **argv)
 {
-        char name[40];
         const struct CMUnitTest tests[] = {
                 process_test(test_report),
                 process_test(test_report_of_one_that_runs),
@@ -352,5 +346,5 @@ int main(int argc, char **argv)
                 process_test(test_parent_sentinel),
                 process_test(test_active_children),
         };
-        return support_main(argc, argv, setting_suite("end", name, sizeof name), tests, ARRAY_LENGTH(tests), 80);
+        return setting_main(argc, argv, "end", tests, ARRAY_LENGTH(tests), 80);
 }

@@ -52,6 +52,7 @@ static void test_detached(void **state)
         (void)state;
         struct gate gate;
         gate_make(&gate);
+        brood_process_free(start_bare(wait_for_ever)); /* for the fork server, which is a child */
         int children = support_count_children(getpid());
         brood_process *p = start_detached(wait_for_gate, &gate);
         pid_t pid = brood_process_pid(p);
@@ -77,12 +78,12 @@ static void test_detached(void **state)
 static void test_detached_is_killed_by_name(void **state)
 {
         (void)state;
-        brood_process *p = start_detached(wait_for_ever, NULL);
+        brood_process *p = start_bare_detached(wait_for_ever);
         assert_int_equal(brood_process_terminate(p), 0);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
         expect_detached_exitcode(p, -SIGTERM);
         brood_process_free(p);
-        p = start_detached(wait_for_ever, NULL);
+        p = start_bare_detached(wait_for_ever);
         assert_int_equal(brood_process_kill(p), 0);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
         expect_detached_exitcode(p, -SIGKILL);
@@ -92,7 +93,7 @@ static void test_detached_is_killed_by_name(void **state)
 static void test_detached_outlives_its_handle(void **state)
 {
         (void)state;
-        brood_process *p = start_detached(wait_for_ever, NULL);
+        brood_process *p = start_bare_detached(wait_for_ever);
         pid_t pid = brood_process_pid(p);
         brood_process_free(p);
         assert_false(support_process_gone(pid, 100));
@@ -103,7 +104,7 @@ static void test_detached_outlives_its_handle(void **state)
 static int start_detached_and_end(void *fd)
 {
         brood_process *p;
-        ask(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever, .detached = true }) == 0);
+        ask(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever, .detached = true, METHOD }) == 0);
         ask(brood_process_start(p) == 0);
         tell(*(int *)fd, brood_process_pid(p));
         return 0;
@@ -138,6 +139,7 @@ static void test_many_detached(void **state)
         (void)state;
         enum { COUNT = 30 };
         brood_process *p[COUNT];
+        brood_process_free(start_bare(wait_for_ever)); /* for the fork server, which is a child */
         int children = support_count_children(getpid());
         for (int i = 0; i < COUNT; i++) {
                 static int seven = 7;
@@ -166,7 +168,7 @@ static int block_everything(void *unused)
 static int have_a_child(void *fd)
 {
         brood_process *p;
-        if (brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever }) < 0 ||
+        if (brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever, METHOD }) < 0 ||
             brood_process_start(p) < 0)
                 _exit(1);
         tell(*(int *)fd, brood_process_pid(p));
@@ -178,17 +180,18 @@ enum { DOOMED = 6 }; /* pids of brood's children that fill_nest tells, before th
 static void fill_nest(int fd)
 {
         brood_process *p;
+        keep_descriptor(fd);
         pid_t early = fork();
         if (early == 0)
                 wait_for_ever(NULL);
         int (*targets[])(void *) = { wait_for_ever, block_everything, wait_for_ever };
         for (size_t i = 0; i < ARRAY_LENGTH(targets); i++) {
-                if (brood_process_new(&p, &(brood_process_options){ .target = targets[i] }) < 0 ||
+                if (brood_process_new(&p, &(brood_process_options){ .target = targets[i], METHOD }) < 0 ||
                     brood_process_start(p) < 0)
                         _exit(1);
                 tell(fd, brood_process_pid(p));
         }
-        if (brood_process_new(&p, &(brood_process_options){ .target = have_a_child, .arg = &fd }) < 0 ||
+        if (brood_process_new(&p, &(brood_process_options){ .target = have_a_child, GIVEN(&fd) }) < 0 ||
             brood_process_start(p) < 0)
                 _exit(1);
         tell(fd, brood_process_pid(p));
@@ -285,13 +288,13 @@ static void test_parent_killed_while_it_starts(void **state)
         for (int round = 0; round < rounds; round++) {
                 int fds[2];
                 assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+                keep_descriptor(fds[1]);
                 pid_t host = fork();
                 if (host == 0) {
                         for (;;) {
                                 brood_process *p;
-                                if (brood_process_new(&p, &(brood_process_options){ .target = mark_and_wait,
-                                                                                    .arg = &fds[1],
-                                                                                    .detached = false }) < 0 ||
+                                if (brood_process_new(
+                                        &p, &(brood_process_options){ .target = mark_and_wait, GIVEN(&fds[1]) }) < 0 ||
                                     brood_process_start(p) < 0)
                                         _exit(1);
                                 if (support_random(3) == 0)
@@ -299,6 +302,7 @@ static void test_parent_killed_while_it_starts(void **state)
                         }
                 }
                 close(fds[1]);
+                forget_descriptor(fds[1]);
                 hear(fds[0]);
                 struct timespec moment = { 0, (long)support_random(3000000) };
                 nanosleep(&moment, NULL);
@@ -336,7 +340,7 @@ static void test_end_of_the_starting_thread(void **state)
         brood_process *p, *d;
         struct gate gate;
         gate_make(&gate);
-        brood_process_options options = { .target = wait_for_gate, .arg = &gate };
+        brood_process_options options = { .target = wait_for_gate, GIVEN(&gate) };
         assert_int_equal(brood_process_new(&p, &options), 0);
         options.detached = true;
         assert_int_equal(brood_process_new(&d, &options), 0);
@@ -397,7 +401,7 @@ static int start_beside_threads(void *arg)
                 brood_process *p;
                 int code = 0;
                 brood_process_options options = { .target = print_and_allocate,
-                                                  .arg = &(int){ 0 },
+                                                  GIVEN(&(int){ 0 }),
                                                   .detached = i % 8 == 7 };
                 ask(brood_process_new(&p, &options) == 0);
                 ask(brood_process_start(p) == 0);
@@ -412,7 +416,7 @@ static int start_beside_threads(void *arg)
         atomic_store(&spinning, false);
         for (size_t i = 0; i < ARRAY_LENGTH(threads); i++)
                 pthread_join(threads[i], NULL);
-        ask(support_count_children(getpid()) == 0);
+        ask(brood_forkserver_stop() == 0 && support_count_children(getpid()) == 0);
         return 0;
 }
 
@@ -428,7 +432,7 @@ static void *start_and_join_often(void *arg)
         for (int i = 0; i < *(int *)arg; i++) {
                 brood_process *p;
                 int number = i & 255, code = -1;
-                if (brood_process_new(&p, &(brood_process_options){ .target = return_number, .arg = &number }) < 0)
+                if (brood_process_new(&p, &(brood_process_options){ .target = return_number, GIVEN(&number) }) < 0)
                         return (void *)1;
                 bad += brood_process_start(p) != 0;
                 bad += brood_process_join(p, BROOD_FOREVER) != 0;
@@ -451,7 +455,7 @@ static void test_many_threads_start(void **state)
                 assert_int_equal(pthread_join(threads[i], &bad), 0);
                 assert_ptr_equal(bad, NULL);
         }
-        assert_int_equal(support_count_children(getpid()), 0);
+        expect_no_children();
         assert_int_equal(brood_wait(NULL, 0), -ECHILD);
 }
 
@@ -585,7 +589,7 @@ static void test_alarm_storm(void **state)
         int rounds = support_rounds(50);
         for (int i = 0; i < rounds; i++) {
                 int number = i & 255;
-                brood_process *p = start(return_number, &number), *q = start(wait_for_ever, NULL);
+                brood_process *p = start(return_number, &number), *q = start_bare(wait_for_ever);
                 assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
                 expect_exitcode(p, number);
                 brood_process_free(p);
@@ -616,7 +620,7 @@ static int count_threads(void *arg)
 {
         (void)arg;
         brood_process *p;
-        ask(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever }) == 0);
+        ask(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever, METHOD }) == 0);
         ask(brood_process_start(p) == 0);
         char line[256];
         int threads = 0;
@@ -640,7 +644,7 @@ static void test_no_hidden_thread(void **state)
 static void test_close_on_exec(void **state)
 {
         (void)state;
-        brood_process *p = start(wait_for_ever, NULL), *d = start_detached(wait_for_ever, NULL);
+        brood_process *p = start_bare(wait_for_ever), *d = start_bare_detached(wait_for_ever);
         for (int fd = 3; fd < 256; fd++) {
                 int flags = fcntl(fd, F_GETFD);
                 char path[64], target[256];
@@ -660,8 +664,6 @@ static void test_close_on_exec(void **state)
 
 int main(int argc, char **argv)
 {
-        char suite[64];
-        setting_suite("hosts", suite, sizeof suite);
         static const struct CMUnitTest tests[] = {
                 process_test(test_detached),
                 process_test(test_detached_is_killed_by_name),
@@ -674,11 +676,11 @@ int main(int argc, char **argv)
                 process_test(test_end_of_the_starting_thread),
                 process_test(test_threads_that_allocate_and_print),
                 process_test(test_many_threads_start),
-                process_test(test_no_process_left),
-                process_test(test_no_descriptor_left),
+                fork_test(test_no_process_left),
+                fork_test(test_no_descriptor_left),
                 process_test(test_alarm_storm),
                 process_test(test_no_hidden_thread),
                 process_test(test_close_on_exec),
         };
-        return support_main(argc, argv, suite, tests, ARRAY_LENGTH(tests), 90);
+        return setting_main(argc, argv, "hosts", tests, ARRAY_LENGTH(tests), 90);
 }

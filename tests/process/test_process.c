@@ -83,7 +83,7 @@ static void test_before_start(void **state)
         (void)state;
         int number = 0, code = 1234;
         brood_process *p = NULL;
-        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .target = return_number, .arg = &number }), 0);
+        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .target = return_number, GIVEN(&number) }), 0);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), -EINVAL);
         assert_int_equal(brood_process_join(p, 0), -EINVAL);
         assert_int_equal(brood_process_exitcode(p, &code), -EINVAL);
@@ -106,7 +106,7 @@ static void test_life(void **state)
         brood_process *p = start(wait_for_gate, &gate);
         pid_t pid = brood_process_pid(p);
         assert_true(pid > 0);
-        assert_int_equal(support_parent_of(pid), getpid());
+        assert_int_equal(support_parent_of(pid) == getpid(), method != BROOD_START_FORKSERVER);
         assert_int_equal(brood_process_start(p), -EALREADY);
         assert_int_equal(brood_process_is_alive(p), 1);
         assert_int_equal(brood_process_exitcode(p, &code), -EAGAIN);
@@ -156,7 +156,7 @@ static int ignore_sigterm(void *arg)
 static void test_terminate_and_kill(void **state)
 {
         (void)state;
-        brood_process *p = start(wait_for_ever, NULL);
+        brood_process *p = start_bare(wait_for_ever);
         assert_int_equal(brood_process_terminate(p), 0);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
         expect_exitcode(p, -SIGTERM);
@@ -165,7 +165,8 @@ static void test_terminate_and_kill(void **state)
         int fds[2];
         char c;
         assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-        p = start(ignore_sigterm, fds);
+        keep_descriptor(fds[1]);
+        p = start(ignore_sigterm, &fds);
         assert_int_equal(read(fds[0], &c, 1), 1);
         assert_int_equal(brood_process_terminate(p), 0);
         assert_int_equal(brood_process_join(p, 50), -ETIMEDOUT);
@@ -193,7 +194,7 @@ static void test_kill_of_ended_unjoined(void **state)
 static void test_free_while_running(void **state)
 {
         (void)state;
-        brood_process *p = start(wait_for_ever, NULL);
+        brood_process *p = start_bare(wait_for_ever);
         pid_t pid = brood_process_pid(p);
         brood_process_free(p);
         assert_int_equal(support_process_state(pid), 0);
@@ -210,7 +211,7 @@ static void test_free_in_any_order(void **state)
                 int number = 1;
                 for (int i = 0; i < COUNT; i++) {
                         brood_process_options options = { .target = i % 3 ? wait_for_ever : return_number,
-                                                          .arg = &number };
+                                                          GIVEN(&number) };
                         assert_int_equal(brood_process_new(&p[i], &options), 0);
                         if (i % 4 == 3)
                                 continue; /* never started */
@@ -223,7 +224,7 @@ static void test_free_in_any_order(void **state)
                         brood_process_free(p[i]);
                         p[i] = p[left - 1];
                 }
-                assert_int_equal(support_count_children(getpid()), 0);
+                expect_no_children();
         }
 }
 
@@ -236,21 +237,21 @@ static void test_reaped_by_next_call(void **state)
                 brood_process *p = start(return_number, &number);
                 pid_t pid = brood_process_pid(p);
                 assert_true(support_process_gone(pid, 10000));
-                if (setting == SETTING_DEFAULT)
+                if (setting == SETTING_DEFAULT && method != BROOD_START_FORKSERVER) /* which reaps it at once */
                         assert_int_equal(support_process_state(pid), 'Z');
                 brood_process *other = NULL;
                 if (way == 0)
-                        other = start(wait_for_ever, NULL);
+                        other = start_bare(wait_for_ever);
                 else if (way == 1)
-                        assert_int_equal(brood_wait(NULL, 0), pid);
+                        assert_int_equal(brood_wait(NULL, method == BROOD_START_FORKSERVER ? 20000 : 0), pid);
                 else if (way == 2)
                         assert_int_equal(brood_process_is_alive(p), 0);
                 else if (way == 3)
                         expect_exitcode(p, 9);
                 else
                         assert_int_equal(brood_process_join(p, 0), 0);
-                assert_int_equal(support_process_state(pid), 0);
                 expect_exitcode(p, 9);
+                assert_int_equal(support_process_state(pid), 0);
                 brood_process_free(p);
                 brood_process_free(other);
         }
@@ -503,10 +504,11 @@ static void test_class(void **state)
         (void)state;
         inits = finis = 0;
         brood_process *p;
-        assert_int_equal(
-            brood_process_new(
-                &p, &(brood_process_options){ .process_class = &counter_class, .arg = &(int){ 40 }, .name = "worker" }),
-            0);
+        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .process_class = &counter_class,
+                                                                         .arg = &(int){ 40 },
+                                                                         METHOD,
+                                                                         .name = "worker" }),
+                         0);
         assert_int_equal(inits, 1);
         struct counter *self = brood_process_self(p);
         assert_int_equal(self->from_init, 40);
@@ -547,7 +549,7 @@ static void test_class_without_state(void **state)
         (void)state;
         static const brood_process_class bare = { .run = class_run };
         brood_process *p;
-        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .process_class = &bare }), 0);
+        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .process_class = &bare, METHOD }), 0);
         assert_null(brood_process_self(p));
         assert_int_equal(brood_process_start(p), 0);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
@@ -615,7 +617,7 @@ static void test_memory_is_apart(void **state)
 {
         (void)state;
         a = 1;
-        brood_process *p = start(change_a, NULL);
+        brood_process *p = start_bare(change_a);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
         expect_exitcode(p, 1);
         assert_int_equal(a, 1);
@@ -624,7 +626,7 @@ static void test_memory_is_apart(void **state)
 
 /* ---- handles in other processes ---- */
 
-static brood_process *running, *unstarted, *ended, *myself;
+static brood_process *running, *unstarted, *ended;
 
 /* What a forked child can do with what it inherited: look, but not join. */
 static int use_inherited(void *arg)
@@ -654,12 +656,12 @@ static void test_inherited_handles(void **state)
 {
         (void)state;
         assert_int_equal(brood_process_new(&unstarted, &(brood_process_options){ .target = wait_for_ever }), 0);
-        running = start(wait_for_ever, NULL);
+        running = start_bare(wait_for_ever);
         ended = start(return_number, &(int){ 4 });
         assert_int_equal(brood_process_join(ended, BROOD_FOREVER), 0);
 
         assert_int_equal(in_child(use_inherited, NULL), 0);
-        brood_process *p = start(use_inherited, NULL);
+        brood_process *p = start_bare(use_inherited);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
         expect_exitcode(p, 0);
         brood_process_free(p);
@@ -688,7 +690,7 @@ static int kill_inherited(void *arg)
 static void test_kill_inherited(void **state)
 {
         (void)state;
-        running = start(wait_for_ever, NULL);
+        running = start_bare(wait_for_ever);
         assert_int_equal(in_child(kill_inherited, NULL), 0);
         assert_int_equal(brood_process_join(running, BROOD_FOREVER), 0);
         expect_exitcode(running, -SIGKILL);
@@ -697,7 +699,9 @@ static void test_kill_inherited(void **state)
 
 static int join_myself(void *arg)
 {
+        brood_process *myself = brood_current_process();
         (void)arg;
+        ask(myself != NULL);
         ask(brood_process_join(myself, 0) == -EDEADLK);
         ask(brood_process_join(myself, BROOD_FOREVER) == -EDEADLK);
         ask(brood_process_is_alive(myself) == 1);
@@ -710,22 +714,19 @@ static int join_myself(void *arg)
 
 static int run_join_myself(brood_process *process)
 {
-        myself = process;
-        return join_myself(NULL);
+        return process == brood_current_process() ? join_myself(NULL) : 1;
 }
 
 static void test_join_itself(void **state)
 {
         (void)state;
-        assert_int_equal(brood_process_new(&myself, &(brood_process_options){ .target = join_myself }), 0);
-        assert_int_equal(brood_process_start(myself), 0);
-        assert_int_equal(brood_process_join(myself, BROOD_FOREVER), 0);
-        expect_exitcode(myself, 0);
-        brood_process_free(myself);
+        brood_process *p = start_bare(join_myself);
+        assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
+        expect_exitcode(p, 0);
+        brood_process_free(p);
 
         static const brood_process_class class = { .run = run_join_myself };
-        brood_process *p;
-        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .process_class = &class }), 0);
+        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .process_class = &class, METHOD }), 0);
         assert_int_equal(brood_process_start(p), 0);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
         expect_exitcode(p, 0);
@@ -737,11 +738,12 @@ static int start_a_grandchild(void *arg)
         (void)arg;
         brood_process *p;
         int number = 6;
-        ask(brood_process_new(&p, &(brood_process_options){ .target = return_number, .arg = &number }) == 0);
+        ask(brood_process_new(&p, &(brood_process_options){ .target = return_number, GIVEN(&number) }) == 0);
         ask(brood_process_start(p) == 0);
         int code = 0;
         ask(brood_wait(&code, BROOD_FOREVER) == brood_process_pid(p));
         ask(code == 6 || (setting != SETTING_DEFAULT && code == BROOD_EXITCODE_UNKNOWN));
+        ask(brood_process_join(p, 0) == 0);
         ask(brood_wait(&code, BROOD_FOREVER) == -ECHILD);
         brood_process_free(p);
         return 0;
@@ -750,7 +752,7 @@ static int start_a_grandchild(void *arg)
 static void test_grandchildren(void **state)
 {
         (void)state;
-        brood_process *p = start(start_a_grandchild, NULL);
+        brood_process *p = start_bare(start_a_grandchild);
         assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
         expect_exitcode(p, 0);
         brood_process_free(p);
@@ -856,7 +858,7 @@ static void test_wait_timeouts(void **state)
         (void)state;
         struct gate gate;
         gate_make(&gate);
-        brood_process *p = start(wait_for_gate, &gate), *q = start(wait_for_ever, NULL);
+        brood_process *p = start(wait_for_gate, &gate), *q = start_bare(wait_for_ever);
         int code = 1234;
         assert_int_equal(brood_wait(&code, 0), -EAGAIN);
         int64_t before = support_now_ms();
@@ -967,7 +969,7 @@ static int print_around_children(void *arg)
         atexit(write_mark);
         printf("<before>");
         brood_process *p;
-        ask(brood_process_new(&p, &(brood_process_options){ .target = print_something }) == 0);
+        ask(brood_process_new(&p, &(brood_process_options){ .target = print_something, METHOD }) == 0);
         ask(brood_process_start(p) == 0);
         ask(brood_process_join(p, BROOD_FOREVER) == 0);
         brood_process_free(p);
@@ -1071,7 +1073,7 @@ static void test_signal_state(void **state)
         brood_process_free(p);
         assert_true(same_signals(&before));
 
-        p = start(wait_for_ever, NULL);
+        p = start_bare(wait_for_ever);
         brood_process_free(p);
         assert_true(same_signals(&before));
         signal(SIGUSR2, SIG_DFL);
@@ -1087,7 +1089,7 @@ static void test_errno_untouched(void **state)
         errno = 4711;
         assert_int_equal(brood_process_new(NULL, NULL), -EINVAL);
         assert_int_equal(errno, 4711);
-        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever }), 0);
+        assert_int_equal(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever, METHOD }), 0);
         assert_int_equal(errno, 4711);
         assert_int_equal(brood_process_start(p), 0);
         assert_int_equal(errno, 4711);
@@ -1103,8 +1105,6 @@ static void test_errno_untouched(void **state)
 
 int main(int argc, char **argv)
 {
-        char suite[64];
-        setting_suite("process", suite, sizeof suite);
         static const struct CMUnitTest tests[] = {
                 process_test(test_exit_codes),
                 process_test(test_signals_as_exit_codes),
@@ -1126,21 +1126,21 @@ int main(int argc, char **argv)
                 process_test(test_class),
                 process_test(test_class_init_fails),
                 process_test(test_class_without_state),
-                process_test(test_derived_class),
+                fork_test(test_derived_class),
                 process_test(test_memory_is_apart),
-                process_test(test_inherited_handles),
+                fork_test(test_inherited_handles),
                 process_test(test_kill_inherited),
                 process_test(test_join_itself),
                 process_test(test_grandchildren),
-                process_test(test_fork),
-                process_test(test_fork_in_fork),
+                fork_test(test_fork),
+                fork_test(test_fork_in_fork),
                 process_test(test_wait),
                 process_test(test_wait_timeouts),
                 process_test(test_wait_leaves_strangers),
                 process_test(test_wait_from_threads),
                 process_test(test_output),
-                process_test(test_signal_state),
+                fork_test(test_signal_state),
                 process_test(test_errno_untouched),
         };
-        return support_main(argc, argv, suite, tests, ARRAY_LENGTH(tests), 60);
+        return setting_main(argc, argv, "process", tests, ARRAY_LENGTH(tests), 60);
 }

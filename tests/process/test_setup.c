@@ -21,11 +21,19 @@
 
 #define ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
-static brood_process *start_with_setup(int (*target)(void *arg), void *arg, const brood_process_setup *setup)
+/* The target is given `size` bytes, or nothing if `bytes` is NULL. */
+static brood_process *start_with_setup(int (*target)(void *arg), const void *bytes, size_t size,
+                                       const brood_process_setup *setup)
 {
         brood_process *p = NULL;
-        assert_int_equal(
-            brood_process_new(&p, &(brood_process_options){ .target = target, .arg = arg, .setup = *setup }), 0);
+        const brood_process_options options = {
+                .target = target,
+                .start_method = method,
+                .bytes = bytes,
+                .size = size,
+                .setup = *setup,
+        };
+        assert_int_equal(brood_process_new(&p, &options), 0);
         assert_int_equal(brood_process_start(p), 0);
         assert_string_equal(brood_process_failed_step(p), "");
         return p;
@@ -68,8 +76,9 @@ static void test_directory(void **state)
         (void)state;
         char before[256], after[256], root[] = "/";
         assert_non_null(getcwd(before, sizeof before));
-        join_and_free(start_with_setup(see_directory, root, &(brood_process_setup){ .directory = "/" }), 5);
-        join_and_free(start_with_setup(see_directory, before, &(brood_process_setup){ .nice = 1 }), 5);
+        join_and_free(start_with_setup(see_directory, root, sizeof root, &(brood_process_setup){ .directory = "/" }),
+                      5);
+        join_and_free(start_with_setup(see_directory, before, sizeof before, &(brood_process_setup){ .nice = 1 }), 5);
         assert_non_null(getcwd(after, sizeof after));
         assert_string_equal(before, after);
 }
@@ -88,7 +97,8 @@ static void test_environment(void **state)
 {
         (void)state;
         const char *const environment[] = { "BROOD_A=1", NULL };
-        join_and_free(start_with_setup(see_environment, NULL, &(brood_process_setup){ .environment = environment }), 5);
+        join_and_free(start_with_setup(see_environment, NULL, 0, &(brood_process_setup){ .environment = environment }),
+                      5);
         assert_null(getenv("BROOD_A"));
 }
 
@@ -111,9 +121,9 @@ static void test_captured_streams(void **state)
                 .output = { .kind = BROOD_STREAM_CAPTURE },
                 .errors = { .kind = BROOD_STREAM_CAPTURE },
         };
-        brood_process *p = start_with_setup(talk, NULL, &setup);
+        brood_process *p = start_with_setup(talk, NULL, 0, &setup);
         /* A sibling that is started now inherits the parent's ends, and must not keep them. */
-        brood_process *sibling = start(wait_for_ever, NULL);
+        brood_process *sibling = start_bare(wait_for_ever);
         assert_int_equal(write(brood_process_stream(p, 0), "hallo\n", 6), 6);
         assert_true(fcntl(brood_process_stream(p, 1), F_GETFD) & FD_CLOEXEC);
         assert_int_equal(brood_process_close_stream(p, 0), 0);
@@ -146,7 +156,7 @@ static void test_streams_elsewhere(void **state)
                 .errors = { .kind = BROOD_STREAM_STDOUT },
         };
         char text[8] = "";
-        join_and_free(start_with_setup(write_both, NULL, &both), 5);
+        join_and_free(start_with_setup(write_both, NULL, 0, &both), 5);
         assert_int_equal(pread(fileno(file), text, sizeof text, 0), 2);
         assert_string_equal(text, "12");
         fclose(file);
@@ -161,7 +171,7 @@ static void test_streams_elsewhere(void **state)
                 .output = { .kind = BROOD_STREAM_DESCRIPTOR, .descriptor = 2 },
                 .errors = { .kind = BROOD_STREAM_DESCRIPTOR, .descriptor = 1 },
         };
-        brood_process *p = start_with_setup(write_both, NULL, &swapped);
+        brood_process *p = start_with_setup(write_both, NULL, 0, &swapped);
         dup2(saved[0], 1);
         dup2(saved[1], 2);
         join_and_free(p, 5);
@@ -185,7 +195,7 @@ static int host_without_streams(void *unused)
         char text[16] = "";
         for (int i = 0; i < 3; i++)
                 close(i);
-        brood_process_options options = { .target = write_both };
+        brood_process_options options = { .target = write_both, .start_method = method };
         options.setup.output.kind = options.setup.errors.kind = options.setup.input.kind = BROOD_STREAM_CAPTURE;
         int ok = brood_process_new(&p, &options) == 0 && brood_process_start(p) == 0 &&
                  brood_process_join(p, BROOD_FOREVER) == 0 && read(brood_process_stream(p, 1), text, 15) == 1 &&
@@ -195,6 +205,7 @@ static int host_without_streams(void *unused)
         brood_process_free(p);
         const char *const argv[] = { "sh", "-c", "read a; echo $a; echo $a$a >&2", NULL };
         options.target = NULL;
+        options.start_method = BROOD_START_DEFAULT;
         ok = ok && brood_process_exec(&p, argv, &options, NULL) == 0 &&
              write(brood_process_stream(p, 0), "x\n", 2) == 2 && brood_process_join(p, BROOD_FOREVER) == 0 &&
              read(brood_process_stream(p, 1), text, 15) == 2 && text[0] == 'x' &&
@@ -214,12 +225,13 @@ static int see_descriptors(void *kept)
         const int *fds = kept;
         ask(fcntl(fds[0], F_GETFD) == 0); /* and a program would have it, too */
         ask(fcntl(fds[1], F_GETFD) == 0);
-        ask(fcntl(fds[2], F_GETFD) < 0 && errno == EBADF);
+        /* Elsewhere the number may have come to mean something of brood's own. */
+        ask(method != BROOD_START_FORK || (fcntl(fds[2], F_GETFD) < 0 && errno == EBADF));
         ask(brood_parent_sentinel() >= 0 && fcntl(brood_parent_sentinel(), F_GETFD) >= 0);
         /* A process of its own can be started without all that. */
         brood_process *p;
         static int number = 6;
-        ask(brood_process_new(&p, &(brood_process_options){ .target = return_number, .arg = &number }) == 0);
+        ask(brood_process_new(&p, &(brood_process_options){ .target = return_number, GIVEN(&number) }) == 0);
         ask(brood_process_start(p) == 0);
         ask(brood_process_join(p, BROOD_FOREVER) == 0);
         brood_process_free(p);
@@ -233,7 +245,7 @@ static void test_descriptors(void **state)
         for (int i = 0; i < 3; i++)
                 fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
         const int keep[] = { fds[1], fds[0] };
-        join_and_free(start_with_setup(see_descriptors, fds,
+        join_and_free(start_with_setup(see_descriptors, fds, sizeof fds,
                                        &(brood_process_setup){ .close_others = true, .keep = keep, .keep_count = 2 }),
                       5);
         for (int i = 0; i < 3; i++)
@@ -244,7 +256,9 @@ static void test_descriptors(void **state)
 static int host_of_a_closer(void *pid)
 {
         brood_process *p;
-        brood_process_options options = { .target = wait_for_ever, .setup = { .close_others = true } };
+        brood_process_options options = { .target = wait_for_ever,
+                                          .start_method = method,
+                                          .setup = { .close_others = true } };
         ask(brood_process_new(&p, &options) == 0);
         ask(brood_process_start(p) == 0);
         *(volatile pid_t *)pid = brood_process_pid(p);
@@ -280,7 +294,7 @@ static int see_limits(void *unused)
         cpu_set_t cpus;
         (void)unused;
         ask(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == 77 && limit.rlim_max == 77);
-        ask(getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur == (rlim_t)1 << 40);
+        ask(getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur == (rlim_t)1 << 46);
         ask(getrlimit(RLIMIT_CPU, &limit) == 0 && limit.rlim_cur == 1000 && limit.rlim_max == 1001);
         ask(sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) == 1);
         ask(getsid(0) == getpid());
@@ -305,7 +319,7 @@ static void test_limits(void **state)
         const int cpu = first_cpu();
         const brood_process_setup setup = {
                 .file_limit = 77,
-                .memory_limit = UINT64_C(1) << 40,
+                .memory_limit = UINT64_C(1) << 46 /* a sanitizer needs much */,
                 .cpu_seconds = 1000,
                 .process_limit = 100000,
                 .cpus = &cpu,
@@ -313,7 +327,7 @@ static void test_limits(void **state)
                 .nice = 3,
                 .new_session = true,
         };
-        join_and_free(start_with_setup(see_limits, NULL, &setup), 5);
+        join_and_free(start_with_setup(see_limits, NULL, 0, &setup), 5);
 }
 
 static int use_cpu(void *unused)
@@ -327,7 +341,7 @@ static int use_cpu(void *unused)
 static void test_cpu_limit(void **state)
 {
         (void)state;
-        join_and_free(start_with_setup(use_cpu, NULL, &(brood_process_setup){ .cpu_seconds = 1 }), -SIGXCPU);
+        join_and_free(start_with_setup(use_cpu, NULL, 0, &(brood_process_setup){ .cpu_seconds = 1 }), -SIGXCPU);
 }
 
 static int see_group(void *unused)
@@ -339,7 +353,7 @@ static int see_group(void *unused)
 static void test_group(void **state)
 {
         (void)state;
-        join_and_free(start_with_setup(see_group, NULL, &(brood_process_setup){ .new_group = true }), 5);
+        join_and_free(start_with_setup(see_group, NULL, 0, &(brood_process_setup){ .new_group = true }), 5);
 }
 
 /* ---- detached ---- */
@@ -356,10 +370,14 @@ static void test_detached(void **state)
         int ends[2];
         char path[64] = "";
         assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        keep_descriptor(ends[1]);
         brood_process *p = NULL;
         brood_process_options options = {
-                .target = say_directory, .arg = &ends[1], .detached = true, .setup = { .directory = "/proc" }
+                .target = say_directory,
+                .detached = true,
+                GIVEN(&ends[1]),
         };
+        options.setup.directory = "/proc";
         assert_int_equal(brood_process_new(&p, &options), 0);
         assert_int_equal(brood_process_start(p), 0);
         assert_int_equal(read(ends[0], path, sizeof path), 5);
@@ -406,7 +424,9 @@ static void test_failures(void **state)
         for (size_t i = 0; i < ARRAY_LENGTH(failures); i++) {
                 const struct failure *f = &failures[i];
                 brood_process *p = NULL, *program = (brood_process *)&p;
-                const brood_process_options options = { .target = not_to_be_run, .setup = f->setup };
+                const brood_process_options options = { .target = not_to_be_run,
+                                                        .start_method = method,
+                                                        .setup = f->setup };
                 assert_int_equal(brood_process_new(&p, &options), 0);
                 assert_int_equal(brood_process_start(p), f->error);
                 assert_string_equal(brood_process_failed_step(p), f->step);
@@ -421,7 +441,7 @@ static void test_failures(void **state)
                 assert_string_equal(step, f->step);
                 assert_ptr_equal(program, &p);
                 assert_int_equal(brood_wait(NULL, 0), -ECHILD);
-                assert_int_equal(support_count_children(getpid()), 0);
+                expect_no_children();
         }
 }
 
@@ -566,7 +586,7 @@ static void test_bad_input(void **state)
         assert_string_equal(brood_process_failed_step(NULL), "");
         assert_int_equal(brood_process_stream(NULL, 0), -EINVAL);
         assert_int_equal(brood_process_close_stream(NULL, 0), -EINVAL);
-        p = start(wait_for_ever, NULL);
+        p = start_bare(wait_for_ever);
         assert_int_equal(brood_process_stream(p, 3), -EINVAL);
         assert_int_equal(brood_process_stream(p, -1), -EINVAL);
         assert_int_equal(brood_process_stream(p, 1), -ENOENT);
@@ -575,7 +595,6 @@ static void test_bad_input(void **state)
 
 int main(int argc, char **argv)
 {
-        char name[40];
         const struct CMUnitTest tests[] = {
                 process_test(test_directory),
                 process_test(test_environment),
@@ -596,5 +615,5 @@ int main(int argc, char **argv)
                 process_test(test_no_such_program),
                 process_test(test_bad_input),
         };
-        return support_main(argc, argv, setting_suite("setup", name, sizeof name), tests, ARRAY_LENGTH(tests), 80);
+        return setting_main(argc, argv, "setup", tests, ARRAY_LENGTH(tests), 80);
 }
