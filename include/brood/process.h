@@ -205,8 +205,8 @@ BROOD_API void *brood_process_self(brood_process *process);
  *   setup, and brood_process_failed_step() tells with which step of it.  Spawn and forkserver, with the step "function":
  *   -ENOEXEC (the target or class is in no module that has a build-id; or the class was changed while the program ran);
  *   -ELIBACC (the child has not loaded the module that it is in, as when this process has done so with dlopen(3));
- *   -EPROTONOSUPPORT (brood's library has been replaced by another version's meanwhile).  Forkserver: -EPIPE (the server died
- *   while it was asked; a later call makes a new one); with the step "preload", what its preload returned, or -ENOEXEC,
+ *   -EPROTONOSUPPORT (brood's library has been replaced by another version's meanwhile).  Forkserver: -EPIPE (three
+ *   servers have died before they had answered); with the step "preload", what its preload returned, or -ENOEXEC,
  *   -ELIBACC for that; and as brood_process_exec() for the server's own start.  On failure nothing runs, and no child is left over.
  * Threads: any; one start at a time goes through.  Signals: all are blocked while it forks, none is lost.
  * Death: if the parent dies in here, the child never reaches its target.  A spawned process that ends before its target, as when a

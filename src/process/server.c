@@ -81,23 +81,19 @@ static void server_end(struct registry *registry)
         registry->server = NULL;
 }
 
-/* Send it to the server; if that one has ended, to a new one. */
+/* Send it to the server, which is made if there is none. */
 static int send_request(struct registry *registry, brood_process *process, const struct request *request,
                         const int *fds)
 {
         size_t count = (size_t)SENT_HANDED + request->handed + request->kept;
-        enum { TRIES = 2 };
-        int r = -EPIPE;
+        int r = 0;
 
-        for (int i = 0; i < TRIES && r == -EPIPE; i++) {
-                if (registry->server != NULL && pidfd_ended(registry->server->pidfd))
-                        server_end(registry);
-                r = registry->server != NULL ? 0 : server_make(registry, &process->failed_step);
-                if (r == 0)
-                        r = channel_send(registry->server_channel, request, sizeof *request, fds, count);
-                if (r == -EPIPE && registry->server != NULL)
-                        server_end(registry);
-        }
+        if (registry->server != NULL && pidfd_ended(registry->server->pidfd))
+                server_end(registry);
+        if (registry->server == NULL)
+                r = server_make(registry, &process->failed_step);
+        if (r == 0)
+                r = channel_send(registry->server_channel, request, sizeof *request, fds, count);
         return r;
 }
 
@@ -186,6 +182,8 @@ pid_t server_ask(struct registry *registry, brood_process *process, const struct
                 r = receive_reply(process, ends[0]);
         if (r < 0)
                 descriptor_close(&ends[0]);
+        if (r == -EPIPE && registry->server != NULL)
+                server_end(registry);
         return r;
 }
 

@@ -310,10 +310,9 @@ static int by_server(struct registry *registry, struct birth *birth, brood_proce
         return pid;
 }
 
-/* Both tell the child by a letter who it is. */
-static int by_letter(struct registry *registry, struct birth *birth, brood_process *process)
+/* Both tell the child by a letter who it is.  A letter is for one child: its gate is not opened any more once it was refused. */
+static int try_by_letter(struct registry *registry, struct birth *birth, brood_process *process, bool served)
 {
-        bool served = process->options.start_method == BROOD_START_FORKSERVER;
         struct letter letter;
 
         int r = letter_write(&letter, process, birth->branch, &birth->mask, served ? &birth->fitting : NULL);
@@ -325,6 +324,19 @@ static int by_letter(struct registry *registry, struct birth *birth, brood_proce
         birth->ticket = 1;
         r = served ? by_server(registry, birth, process, &letter) : by_spawn(registry, birth, process, &letter);
         letter_close(&letter);
+        return r;
+}
+
+static int by_letter(struct registry *registry, struct birth *birth, brood_process *process)
+{
+        bool served = process->options.start_method == BROOD_START_FORKSERVER;
+        enum { SERVERS_MOST = 3 };
+        int r = -EPIPE;
+
+        /* A server that was killed, maybe in this moment, is not the last one; but one that dies in its preload would be for
+         * ever. */
+        for (int i = 0; i < SERVERS_MOST && r == -EPIPE; i++)
+                r = try_by_letter(registry, birth, process, served);
         return r;
 }
 
