@@ -180,8 +180,8 @@ static int load_late_module(void)
         return load("BROOD_TEST_LATE", "late_function") == NULL ? -ENOENT : 0;
 }
 
-/* A module that this process has loaded while it ran; the child of a fork has it, a spawned one has not, and a child of the server has
- * it if the preload has loaded it. */
+/* A module that this process has loaded while it ran; the child of a fork has it, a spawned one has not, and a child of the
+ * server has it if the preload has loaded it. */
 static void test_late_module(void **state)
 {
         (void)state;
@@ -502,8 +502,8 @@ static void test_queue(void **state)
         brood_queue_free(queue);
 }
 
-/* A host that is out of descriptors: each number too few is an error, and nothing is lost.  They are close-on-exec, so that a spawned
- * process has room. */
+/* A host that is out of descriptors: each number too few is an error, and nothing is lost.  They are close-on-exec, so that a
+ * spawned process has room. */
 static int host_without_descriptors(void *arg)
 {
         brood_start_method m = *(brood_start_method *)arg;
@@ -977,8 +977,8 @@ static void test_host_killed(void **state)
         munmap(f, sizeof *f);
 }
 
-/* Killed at any moment, over and over, while children are started and joined: each call ends, with success or with -EPIPE, and in the
- * end all works. */
+/* Killed at any moment, over and over, while children are started and joined: each call ends, with success or with -EPIPE, and
+ * in the end all works. */
 static void test_servers_killed_all_the_time(void **state)
 {
         (void)state;
