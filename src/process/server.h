@@ -20,8 +20,8 @@
 #include "process/start.h"
 
 /* In the host, with the lock held: have the server, which is started if there is none, fork a child that reads this letter.
- * Its pid, with process->pidfd and process->channel; -EPIPE (the server has died meanwhile, and another try would be with a new one); what its start, or the fork,
- * failed with. */
+ * Its pid, with process->pidfd and process->channel; -EPIPE (the server has died meanwhile, and another try would be with a new
+ * one); what its start, or the fork, failed with. */
 pid_t server_ask(struct registry *registry, brood_process *process, const struct birth *birth,
                  const struct letter *letter);
 
