@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tests/kill/test_births.c: killed at an instruction of a birth, by each start method.
+ *
+ * The parent is stepped through k instructions of start, join, kill and join, and killed there: all that it had started must be
+ * gone soon after it, the fork server too.  Then the child, from its first instruction on, through its exec and the dynamic
+ * linker where there is one; and the fork server, from its own: the parent's calls must end, with success or an error that says what
+ * happened, and its next start must succeed.
+ *
+ * How many instructions of each are tried, evenly spread and at a random offset, is set by --rounds N (or BROOD_TEST_ROUNDS).
+ */
+#include "check.h"
+#include "step.h"
+
+#include <brood/process.h>
+
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+
+#define FOR_EACH_METHOD(m)                                                                                             \
+        for (brood_start_method m = BROOD_START_FORK; m <= BROOD_START_FORKSERVER; m = (brood_start_method)(m + 1))
+
+enum {
+        KILLS_OF_PARENTS = 20,
+        KILLS_OF_CHILDREN = 12,
+        STEPS_MOST = 50000000,
+};
+
+static const char *const method_names[] = { "", "fork", "spawn", "forkserver" };
+
+/* Orphans come to the test process: it sees each of them end. */
+static void adopt_orphans(void)
+{
+        assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+}
+
+static bool is_alone(void *unused)
+{
+        pid_t pid;
+        (void)unused;
+        do
+                pid = waitpid(-1, NULL, WNOHANG | __WALL);
+        while (pid > 0 || (pid < 0 && errno == EINTR));
+        return pid < 0 && errno == ECHILD;
+}
+
+static void expect_all_gone(const char *what, long k)
+{
+        if (!support_until(is_alone, NULL, CHECK_HANG_MS))
+                fail_msg("%s, killed after %ld instructions, has left processes behind", what, k);
+}
+
+static void need_steps(void)
+{
+        const char *why = "";
+        if (step_possible(&why))
+                return;
+        print_message("skipped: %s\n", why);
+        skip();
+}
+
+/* The k-th of `count` places among `total`. */
+static long place(long i, long count, long total)
+{
+        long width = total / count + 1;
+        long k = i * width + (long)support_random((uint64_t)width);
+        return k < total ? k : total - 1;
+}
+
+/* ---- the parent ---- */
+
+static int wait_for_ever(void *unused)
+{
+        (void)unused;
+        for (;;)
+                pause();
+}
+
+struct parent {
+        brood_start_method method;
+        bool warm, detached; /* there has been another start before */
+        brood_process *process;
+};
+
+static int return_five(void *unused)
+{
+        (void)unused;
+        return 5;
+}
+
+static int one_life(brood_start_method method, int (*target)(void *), bool detached, brood_process **ret_process)
+{
+        const brood_process_options options = { .target = target, .start_method = method, .detached = detached };
+        return brood_process_new(ret_process, &options);
+}
+
+static int parent_prepare(void *arg)
+{
+        struct parent *parent = arg;
+        brood_process *p;
+        sigset_t signals;
+        /* To the one who steps, a signal is a stop like any other. */
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGCHLD);
+        sigprocmask(SIG_BLOCK, &signals, NULL);
+        if (parent->warm) {
+                require_int(one_life(parent->method, return_five, false, &p), 0);
+                require_int(brood_process_start(p), 0);
+                require_int(brood_process_join(p, BROOD_FOREVER), 0);
+                brood_process_free(p);
+        }
+        return one_life(parent->method, parent->detached ? return_five : wait_for_ever, parent->detached,
+                        &parent->process);
+}
+
+static void parent_call(void *arg)
+{
+        struct parent *parent = arg;
+        if (brood_process_start(parent->process) < 0)
+                return;
+        brood_process_join(parent->process, 0);
+        brood_process_kill(parent->process);
+        brood_process_join(parent->process, BROOD_FOREVER);
+}
+
+static void kill_parents(brood_start_method method, bool warm, bool detached)
+{
+        struct step_mark *mark = check_shared(sizeof *mark);
+        struct parent parent = { method, warm, detached, NULL };
+        const struct step_victim victim = { parent_prepare, parent_call, &parent, mark };
+        int kills = support_rounds(KILLS_OF_PARENTS);
+        long total, k;
+        char what[80];
+        snprintf(what, sizeof what, "a parent by %s%s%s", method_names[method], warm ? "" : ", its first start",
+                 detached ? ", detached" : "");
+        int64_t longest = 0;
+        pid_t pid = step_start(&victim);
+        assert_true(pid > 0);
+        assert_int_equal(step_run(pid, mark, STEPS_MOST, true, NULL, &total), STEP_ENDED);
+        step_kill(pid);
+        expect_all_gone(what, total);
+        for (int i = 0; i < kills; i++) {
+                long wanted = place(i, kills, total);
+                pid = step_start(&victim);
+                assert_true(pid > 0);
+                enum step_end end = step_run(pid, mark, wanted, true, NULL, &k);
+                assert_true(end == STEP_THERE || end == STEP_ENDED);
+                int64_t since = support_now_ms();
+                step_kill(pid);
+                expect_all_gone(what, wanted);
+                int64_t took = support_now_ms() - since;
+                longest = took > longest ? took : longest;
+        }
+        print_message("%s: %d kills in %ld instructions; all gone after %d ms at most\n", what, kills, total,
+                      (int)longest);
+        munmap(mark, sizeof *mark);
+}
+
+static void test_parent_killed(void **state)
+{
+        (void)state;
+        need_steps();
+        adopt_orphans();
+        FOR_EACH_METHOD(m)
+        {
+                kill_parents(m, true, false);
+                kill_parents(m, true, true);
+        }
+        kill_parents(BROOD_START_FORKSERVER, false, false);
+}
+
+/* ---- the child, and the server ---- */
+
+/* A parent that looks at each result; 0 if all of them are honest. */
+static int watchful_parent(brood_start_method method)
+{
+        brood_process *p;
+        for (int i = 0; i < 2; i++) {
+                int code = -1000;
+                require_int(one_life(method, return_five, false, &p), 0);
+                int r = brood_process_start(p);
+                require(r == 0 || (i == 0 && (r == -EAGAIN || r == -EPIPE)));
+                if (r == 0) {
+                        require_int(brood_process_join(p, CHECK_HANG_MS), 0);
+                        r = brood_process_exitcode(p, &code);
+                        /* By a server that was killed, where the kernel does not tell. */
+                        require(r == 0 || (r == -ENODATA && method == BROOD_START_FORKSERVER));
+                        require(r < 0 || code == 5 || (i == 0 && code == -SIGKILL));
+                }
+                brood_process_free(p);
+        }
+        require_int(brood_forkserver_stop(), 0);
+        return 0;
+}
+
+/* A parent of which each process is traced.  The n-th that it begins, itself not counted, is stepped, and killed after `steps`
+ * instructions; the others run as they like. */
+struct trace {
+        pid_t parent, victim;
+        int begun, wanted;
+        long steps, done;
+        pid_t known[16]; /* that have had their first stop */
+        int known_count;
+};
+
+static bool is_new(struct trace *trace, pid_t pid)
+{
+        for (int i = 0; i < trace->known_count; i++)
+                if (trace->known[i] == pid)
+                        return false;
+        if (trace->known_count < (int)array_length(trace->known))
+                trace->known[trace->known_count++] = pid;
+        return true;
+}
+
+/* What is done with a process that has stopped. */
+static void go_on(struct trace *trace, pid_t pid, int status)
+{
+        int signal = WSTOPSIG(status);
+        if (is_new(trace, pid)) {
+                if (++trace->begun == trace->wanted)
+                        trace->victim = pid;
+                signal = 0;
+        }
+        if (signal == SIGTRAP)
+                signal = 0; /* a step, an event, or an exec */
+        if (pid != trace->victim) {
+                ptrace(PTRACE_CONT, pid, NULL, (void *)(intptr_t)signal);
+        } else if (trace->done++ < trace->steps) {
+                ptrace(PTRACE_SINGLESTEP, pid, NULL, (void *)(intptr_t)signal);
+        } else {
+                kill(pid, SIGKILL);
+        }
+}
+
+/* The parent's result. */
+static int trace_births(brood_start_method method, struct trace *trace)
+{
+        int status, result = -1;
+        fflush(NULL);
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+                raise(SIGSTOP);
+                _exit(watchful_parent(method));
+        }
+        assert_int_equal(waitpid(pid, &status, __WALL), pid);
+        assert_true(WIFSTOPPED(status));
+        trace->parent = pid;
+        is_new(trace, pid);
+        const long options = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
+        assert_int_equal(ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)options), 0);
+        ptrace(PTRACE_CONT, pid, NULL, NULL);
+        while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR) {
+                if (pid > 0 && WIFSTOPPED(status))
+                        go_on(trace, pid, status);
+                else if (pid == trace->parent)
+                        result = check_code(status);
+        }
+        return result;
+}
+
+static void kill_the_nth(brood_start_method method, int n, const char *what)
+{
+        int kills = support_rounds(KILLS_OF_CHILDREN);
+        struct trace all = { .wanted = n, .steps = STEPS_MOST };
+        assert_int_equal(trace_births(method, &all), 0);
+        assert_true(all.begun >= n && all.done > 0);
+        long total = all.done, killed = 0;
+        for (int i = 0; i < kills; i++) {
+                struct trace trace = { .wanted = n, .steps = place(i, kills, total) };
+                int result = trace_births(method, &trace);
+                if (result != 0)
+                        fail_msg("%s by %s, killed after %ld of %ld instructions: the parent ended with %d", what,
+                                 method_names[method], trace.steps, total, result);
+                killed += trace.done > trace.steps;
+        }
+        print_message("%s by %s: %ld kills in %ld instructions\n", what, method_names[method], killed, total);
+}
+
+static void test_child_killed(void **state)
+{
+        (void)state;
+        need_steps();
+        kill_the_nth(BROOD_START_FORK, 1, "a child");
+        kill_the_nth(BROOD_START_SPAWN, 1, "a child");
+        kill_the_nth(BROOD_START_FORKSERVER, 2, "a child");
+}
+
+static void test_server_killed(void **state)
+{
+        (void)state;
+        need_steps();
+        kill_the_nth(BROOD_START_FORKSERVER, 1, "a server");
+}
+
+int main(int argc, char **argv)
+{
+        static const struct CMUnitTest tests[] = {
+                support_test(test_parent_killed),
+                support_test(test_child_killed),
+                support_test(test_server_killed),
+        };
+        if (brood_main(argc, argv) < 0)
+                return 1;
+        return support_main(argc, argv, "births", tests, array_length(tests), 1700);
+}
