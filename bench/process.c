@@ -1,13 +1,29 @@
 /* SPDX-License-Identifier: MIT
  *
- * process.c: what one process costs from its start to its end, in us, from a small parent.
+ * process.c: what one process costs from its start to its end, in us, from a small parent; and how much more from a large one.
  *
- *     brood   new, start, join and free of a process with a trivial target
- *     fork    fork, _exit, waitid: what nobody can beat who forks
+ *     start-join                    new, start, join and free of a process with a trivial target
+ *         brood                     by fork
+ *         fork                      fork, _exit, waitid: what nobody can beat who forks
+ *     start-join-spawn              the same by spawn
+ *         brood
+ *         posix_spawn               this program again, which ends at once in main: the least that an exec of it costs
+ *     start-join-forkserver         the same by the fork server, which is there
+ *         brood
+ *     exec                          a program that does nothing, /bin/true
+ *         brood                     brood_process_exec, join, free
+ *         posix_spawn               posix_spawn, waitpid
+ *     large-host                    times that a start takes longer from a parent that has touched 4 GiB than from one of 10 MiB
+ *         brood                     by the fork server
+ *         fork                      fork, _exit, waitid
  */
 #include "bench.h"
 
 #include <brood/process.h>
+
+#include <spawn.h>
+
+extern char **environ;
 
 static int target(void *arg)
 {
@@ -15,58 +31,187 @@ static int target(void *arg)
         return 7;
 }
 
-static void one_brood(void)
+static void check(int code, int expected)
 {
-        brood_process *p;
-        int code, r;
+        if (code != expected)
+                bench_die("the exit code is %d instead of %d", code, expected);
+}
 
-        r = brood_process_new(&p, &(brood_process_options){ .target = target });
-        if (r == 0)
-                r = brood_process_start(p);
-        if (r == 0)
-                r = brood_process_join(p, BROOD_FOREVER);
-        if (r == 0)
-                r = brood_process_exitcode(p, &code);
+static void check_result(int r)
+{
         if (r < 0)
                 bench_die("process: %s", brood_strerror(r));
-        if (code != 7)
-                bench_die("the exit code is %d instead of 7", code);
+}
+
+static void one_by(brood_start_method method)
+{
+        brood_process *p;
+        int code = 0;
+
+        check_result(brood_process_new(&p, &(brood_process_options){ .target = target, .start_method = method }));
+        check_result(brood_process_start(p));
+        check_result(brood_process_join(p, BROOD_FOREVER));
+        check_result(brood_process_exitcode(p, &code));
+        check(code, 7);
         brood_process_free(p);
+}
+
+static void one_brood(void)
+{
+        one_by(BROOD_START_FORK);
+}
+
+static void one_spawn(void)
+{
+        one_by(BROOD_START_SPAWN);
+}
+
+static void one_forkserver(void)
+{
+        one_by(BROOD_START_FORKSERVER);
+}
+
+static void one_exec(void)
+{
+        static const char *const argv[] = { "/bin/true", NULL };
+        brood_process *p;
+        int code = -1;
+
+        check_result(brood_process_exec(&p, argv, NULL, NULL));
+        check_result(brood_process_join(p, BROOD_FOREVER));
+        check_result(brood_process_exitcode(p, &code));
+        check(code, 0);
+        brood_process_free(p);
+}
+
+static void await(pid_t pid, int expected)
+{
+        siginfo_t si;
+
+        if (waitid(P_PID, (id_t)pid, &si, WEXITED) < 0)
+                bench_die("waitid: %s", strerror(errno));
+        if (si.si_code != CLD_EXITED)
+                bench_die("killed by signal %d", si.si_status);
+        check(si.si_status, expected);
 }
 
 static void one_fork(void)
 {
-        siginfo_t si;
         pid_t pid = fork();
 
         if (pid < 0)
                 bench_die("fork: %s", strerror(errno));
         if (pid == 0)
                 _exit(target(NULL));
-        if (waitid(P_PID, (id_t)pid, &si, WEXITED) < 0)
-                bench_die("waitid: %s", strerror(errno));
-        if (si.si_code != CLD_EXITED || si.si_status != 7)
-                bench_die("the exit code is %d instead of 7", si.si_status);
+        await(pid, 7);
+}
+
+static void posix_spawn_of(const char *path, const char *argument, int expected)
+{
+        const char *const argv[] = { path, argument, NULL };
+        pid_t pid;
+
+        int error = posix_spawn(&pid, path, NULL, NULL, (char *const *)(uintptr_t)argv, environ);
+        if (error != 0)
+                bench_die("posix_spawn: %s", strerror(error));
+        await(pid, expected);
+}
+
+static void one_true(void)
+{
+        posix_spawn_of("/bin/true", NULL, 0);
+}
+
+#define NOTHING "--nothing"
+
+static void one_itself(void)
+{
+        posix_spawn_of("/proc/self/exe", NOTHING, 7);
+}
+
+static double us_of(void (*one)(void), uint64_t count)
+{
+        uint64_t began;
+
+        for (uint64_t i = 0; i < bench_warmup(count); i++)
+                one();
+        began = bench_now_ns();
+        for (uint64_t i = 0; i < count; i++)
+                one();
+        return (double)(bench_now_ns() - began) / 1e3 / (double)count;
+}
+
+/* In pages of the common size: huge ones would hide what a fork has to copy. */
+static char *touch(size_t size)
+{
+        char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        if (memory == MAP_FAILED)
+                bench_skip("no %zu MiB of memory", size >> 20);
+        madvise(memory, size, MADV_NOHUGEPAGE);
+        for (size_t i = 0; i < size; i += 4096)
+                memory[i] = 1;
+        return memory;
+}
+
+static size_t large_size(uint64_t count)
+{
+        long available = sysconf(_SC_AVPHYS_PAGES) / 256; /* MiB, what is cached not counted */
+
+        if (count < 20)
+                return (size_t)64 << 20; /* the smoke test's */
+        if (available < 6 << 10)
+                fputs("bench: 1 GiB instead of 4, memory is short\n", stderr);
+        return (size_t)(available < 6 << 10 ? 1 : 4) << 30;
+}
+
+static double times_of(void (*one)(void), uint64_t count)
+{
+        size_t size = large_size(count);
+        char *memory = touch((size_t)10 << 20);
+        double before = us_of(one, count), large, after;
+
+        char *more = touch(size);
+        large = us_of(one, count);
+        munmap(more, size);
+        after = us_of(one, count);
+        munmap(memory, (size_t)10 << 20);
+        return 2 * large / (before + after);
 }
 
 int main(int argc, char **argv)
 {
+        if (argc > 1 && !strcmp(argv[1], NOTHING))
+                return 7;
+        check_result(brood_main(argc, argv));
+
         struct bench_options o = bench_options_parse(argc, argv);
-        void (*one)(void) = NULL;
-        uint64_t i, began;
+        static const struct {
+                const char *figure, *peer;
+                void (*one)(void);
+        } all[] = {
+                { "start-join", "brood", one_brood },
+                { "start-join", "fork", one_fork },
+                { "start-join-spawn", "brood", one_spawn },
+                { "start-join-spawn", "posix_spawn", one_itself },
+                { "start-join-forkserver", "brood", one_forkserver },
+                { "exec", "brood", one_exec },
+                { "exec", "posix_spawn", one_true },
+                { "large-host", "brood", one_forkserver },
+                { "large-host", "fork", one_fork },
+        };
 
-        if (!strcmp(o.figure, "start-join") && !strcmp(o.peer, "brood"))
-                one = one_brood;
-        else if (!strcmp(o.figure, "start-join") && !strcmp(o.peer, "fork"))
-                one = one_fork;
-        else
-                bench_options_unknown(&o, "start-join of brood, fork");
-
-        for (i = 0; i < bench_warmup(o.count); i++)
-                one();
-        began = bench_now_ns();
-        for (i = 0; i < o.count; i++)
-                one();
-        bench_report("process", &o, (double)(bench_now_ns() - began) / 1e3 / (double)o.count, "us");
-        return 0;
+        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+                if (strcmp(o.figure, all[i].figure) != 0 || strcmp(o.peer, all[i].peer) != 0)
+                        continue;
+                if (!strcmp(o.figure, "large-host"))
+                        bench_report("process", &o, times_of(all[i].one, o.count), "times");
+                else
+                        bench_report("process", &o, us_of(all[i].one, o.count), "us");
+                return 0;
+        }
+        bench_options_unknown(
+            &o, "start-join of brood, fork; start-join-spawn of brood, posix_spawn; start-join-forkserver of "
+                "brood; exec of brood, posix_spawn; large-host of brood, fork");
+        return 1;
 }

@@ -253,8 +253,16 @@ def all_figures(builddir, corpus):
     half = (500, 50)  # ms
     # Each count is for about a third of a second; the second one is the smoke test's.
     return [
-        figure("process.start-join", "start and join of a trivial process", "us", False,
-               {"brood": (1000, 5), "fork": (1000, 5), py: (100, 2)}),
+        figure("process.start-join", "start and join of a trivial process, by fork", "us", False,
+               {"brood": (1000, 5), "fork": (1000, 5), py: (100, 2)}, bars={py: 0.2}),
+        figure("process.start-join-spawn", "the same by spawn; posix_spawn: an exec of the same program", "us", False,
+               {"brood": (400, 5), "posix_spawn": (400, 5), py: (10, 1)}, bars={py: 0.2}),
+        figure("process.start-join-forkserver", "the same by the fork server", "us", False,
+               {"brood": (1000, 5), py: (20, 1)}, bars={py: 0.2}),
+        figure("process.exec", "start and join of /bin/true", "us", False,
+               {"brood": (400, 5), "posix_spawn": (400, 5)}),
+        figure("process.large-host", "a start by the fork server from a host of 4 GiB, over one of 10 MiB", "times", False,
+               {"brood": (300, 3), "fork": (30, 3)}, bar=1.2),
         figure("queue.1x1", "64-byte messages, 1 producer, 1 consumer", "msg/s", True,
                {"brood": (4_000_000, 2000), "ring": (10_000_000, 2000), "robust": (2_000_000, 2000),
                 "ck": (10_000_000, 2000), "ck-spsc": (10_000_000, 2000), "boost": (2_000_000, 2000),

@@ -4,8 +4,8 @@
  *
  * The parent is stepped through k instructions of start, join, kill and join, and killed there: all that it had started must be
  * gone soon after it, the fork server too.  Then the child, from its first instruction on, through its exec and the dynamic
- * linker where there is one; and the fork server, from its own: the parent's calls must end, with success or an error that says what
- * happened, and its next start must succeed.
+ * linker where there is one; and the fork server, from its own: the parent's calls must end, with success or an error that says
+ * what happened, and its next start must succeed.
  *
  * How many instructions of each are tried, evenly spread and at a random offset, is set by --rounds N (or BROOD_TEST_ROUNDS).
  */
@@ -72,8 +72,9 @@ static long place(long i, long count, long total)
 static int wait_for_ever(void *unused)
 {
         (void)unused;
-        for (;;)
-                pause();
+        while (pause() < 0)
+                ;
+        return 0;
 }
 
 struct parent {
