@@ -395,7 +395,7 @@ int brood_process_end(brood_process *process, int interrupt_ms, int terminate_ms
         if (interrupt_ms < 0 || terminate_ms < 0)
                 return -EINVAL;
         int last = 0, r = brood_process_join(process, 0);
-        for (size_t i = 0; r == -EAGAIN; i++) {
+        for (size_t i = 0; i < sizeof steps / sizeof steps[0] && r == -EAGAIN; i++) {
                 if (steps[i].timeout_ms == 0)
                         continue;
                 last = steps[i].signal;
