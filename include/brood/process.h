@@ -170,7 +170,7 @@ typedef struct brood_process_options {
  *   kind of stream that there is not, a negative descriptor, NULL with a count, session and group both; an unknown start method; a
  *   target's arg with another method than fork; bytes for a class, or with an arg, or more than BROOD_PROCESS_BYTES_MAX; NULL with
  *   a size; a descriptor to hand over below 3, or more than BROOD_PROCESS_DESCRIPTORS_MAX of them);
- *   -ENOTSUP (spawn or forkserver, and main() has not called brood_main());
+ *   -ENOTSUP (spawn or forkserver, and main() has not called brood_main(), or this is a set-user-id program);
  *   -E2BIG (options from a newer brood); -ENOMEM; or what the class's init() returned, if that was negative.
  * Threads: any.  Processes: the object belongs to the calling process.  Signals: not async-signal-safe. */
 BROOD_API int brood_process_new_sized(brood_process **ret_process, const brood_process_options *options,
@@ -259,8 +259,7 @@ BROOD_API int brood_process_join(brood_process *process, int timeout_ms);
 BROOD_API int brood_process_warnings(const brood_process *process);
 
 /* The exit code: 0 to 255 as the target returned it or as given to exit(3); -N if signal N killed the process.
- * Returns 0 and sets *ret_exitcode; -EAGAIN (it still runs; or it is detached, or of a fork server that was killed, and whoever
- *   adopted it has not reaped it yet);
+ * Returns 0 and sets *ret_exitcode; -EAGAIN (it still runs; or it is detached, and whoever adopted it has not reaped it yet);
  *   -EINVAL (NULL, or never started); -ECHILD (an inherited handle); -ENODATA (it has ended, but a stranger reaped it and the
  *   kernel is too old to tell).
  * Threads: any.  Never blocks, but for the moment (a second at most) in which the fork server tells how a child ended. */
@@ -369,7 +368,7 @@ BROOD_API int brood_main(int argc, char **argv);
 /* Choose the start method for all processes that are made from now on and choose none themselves; here, and in children of this
  * process.  (brood_fork() and pools always fork.)
  * Returns 0; -EINVAL (there is no such method; BROOD_START_DEFAULT is fork again); -ENOTSUP (spawn or forkserver, and main()
- *   has not called brood_main()).  Threads: any. */
+ *   has not called brood_main(), or this is a set-user-id program).  Threads: any. */
 BROOD_API int brood_set_start_method(brood_start_method method);
 
 /* The method that is chosen so; never BROOD_START_DEFAULT.  Threads: any. */

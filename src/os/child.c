@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdio_ext.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -46,6 +47,11 @@ void child_reap(pid_t pid)
 pid_t child_pid(void)
 {
         return getpid();
+}
+
+bool child_is_privileged(void)
+{
+        return getauxval(AT_SECURE) != 0;
 }
 
 void child_flush(void)

@@ -5,6 +5,7 @@
 #ifndef BROOD_OS_CHILD_H
 #define BROOD_OS_CHILD_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* fork(3): the pid, 0 in the child, or a negative errno.  The caller has blocked all signals. */
@@ -15,6 +16,9 @@ void child_reap(pid_t pid);
 
 /* The calling process's pid, from the kernel. */
 pid_t child_pid(void);
+
+/* Whether it runs with more rights than whoever chose its environment (a set-user-id program). */
+bool child_is_privileged(void);
 
 /* Flush stdout and stderr: so that what is buffered before a fork is not written twice. */
 void child_flush(void);

@@ -78,7 +78,8 @@ const char *brood_strerror(int error)
         case ELIBACC:
                 return "the child has not loaded the module that holds the function";
         case ENOTSUP:
-                return "this start method needs a call of brood_main() at the head of main()";
+                return "this start method needs a call of brood_main() at the head of main(), and no set-user-id "
+                       "program";
         case ENOSYS:
                 return "the kernel is too old for this";
         default:

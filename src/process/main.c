@@ -44,12 +44,11 @@ brood_start_method brood_get_start_method(void)
         return start_method_of(BROOD_START_DEFAULT);
 }
 
-/* The descriptor that the variable names: -ENOENT (there is no variable, or it may not be believed), -EUCLEAN. */
+/* The descriptor that the variable names: -ENOENT (there is no variable), -EUCLEAN. */
 static int letter_descriptor(void)
 {
         KEEP_ERRNO;
-        /* Whoever runs a set-user-id program chooses its environment. */
-        const char *text = secure_getenv(LETTER_VARIABLE);
+        const char *text = getenv(LETTER_VARIABLE);
         char *end;
 
         if (text == NULL)
@@ -115,6 +114,9 @@ int brood_main(int argc, char **argv)
 
         if (argc < 0 || argv == NULL)
                 return -EINVAL;
+        /* Whoever runs a set-user-id program chooses its environment. */
+        if (child_is_privileged())
+                return 0;
         store_release(&arguments, (const char *const *)argv);
         int fd = letter_descriptor();
         if (fd < 0)

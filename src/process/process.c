@@ -288,8 +288,7 @@ int brood_process_join(brood_process *process, int timeout_ms)
                         break;
                 r = registry_reap(registry, process);
                 bool served = process->channel >= 0 && !process->orphaned;
-                bool adopted = !served && (process->options.detached || process->orphaned);
-                if (r == -EAGAIN && adopted && ++looks > ADOPTER_LOOKS)
+                if (r == -EAGAIN && process->options.detached && !served && ++looks > ADOPTER_LOOKS)
                         r = 0; /* it has ended; its reaping is another's business */
                 if (r == 0)
                         registry_report(registry, process);

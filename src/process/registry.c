@@ -177,7 +177,16 @@ static int take_ending(struct registry *r, brood_process *process, struct ending
                         process->polled = poller_add(r->poller, process->pidfd, process) == 0;
                 }
         }
-        return pidfd_reap(process->pidfd, ret_ending);
+        int error = pidfd_reap(process->pidfd, ret_ending);
+        if (error == -EAGAIN && process->orphaned && !process->options.detached && pidfd_ended(process->pidfd)) {
+                /* Whoever adopted it may take its time, or may never do it, and brood_wait() is not to wait for that. */
+                enum { LOOKS = 25 }; /* about 50 ms */
+                pidfd_wait_reaped(process->pidfd);
+                error = pidfd_reap(process->pidfd, ret_ending);
+                if (error == -EAGAIN && ++process->looks > LOOKS)
+                        error = -ENODATA;
+        }
+        return error;
 }
 
 int registry_reap(struct registry *r, brood_process *process)

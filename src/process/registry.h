@@ -64,6 +64,7 @@ struct brood_process {
         int captured[3]; /* our ends of its captured streams; -1 */
         enum outfit_step failed_step;
         int channel;    /* where the fork server tells how its child has ended; -1: it is none of the server's */
+        unsigned looks; /* taken in vain at how it has ended */
         bool orphaned;  /* it is, but the server has ended */
         bool polled;    /* in the registry's poller */
         bool is_server; /* the fork server itself */

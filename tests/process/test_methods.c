@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -948,6 +949,44 @@ static void test_server_killed_with_children(void **state)
         }
 }
 
+/* Where nobody reaps what was adopted, the host does not wait for that for ever. */
+static int host_of_a_dead_server(void *arg)
+{
+        struct lines *l = arg;
+        for (int i = 0; i < 2; i++) {
+                brood_process *p = start_by_server(l, false);
+                pid_t server = hear_pid(l);
+                ask(kill(server, SIGKILL) == 0);
+                ask(support_process_gone(server, 10000));
+                let_go(l);
+                int code = -1;
+                if (i == 0)
+                        ask(brood_process_join(p, 20000) == 0);
+                else
+                        ask(brood_wait(&code, 20000) == brood_process_pid(p));
+                int r = brood_process_exitcode(p, &code);
+                ask(r == -ENODATA || (r == 0 && code == 5));
+                brood_process_free(p);
+        }
+        return 0;
+}
+
+static int adopter_that_does_not_reap(void *arg)
+{
+        ask(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
+        signal(SIGCHLD, SIG_DFL);
+        return in_child(host_of_a_dead_server, arg);
+}
+
+static void test_adopter_that_does_not_reap(void **state)
+{
+        (void)state;
+        struct lines l;
+        lines_open(&l);
+        assert_int_equal(in_child(adopter_that_does_not_reap, &l), 0);
+        lines_close(&l);
+}
+
 /* A host that is killed takes its server along, and the children that are not detached. */
 struct family {
         struct lines lines;
@@ -1219,6 +1258,7 @@ int main(int argc, char **argv)
                 process_test(test_server_is_small),
                 process_test(test_idle_server_killed),
                 process_test(test_server_killed_with_children),
+                process_test(test_adopter_that_does_not_reap),
                 process_test(test_host_killed),
                 process_test(test_servers_killed_all_the_time),
                 process_test(test_preload),
