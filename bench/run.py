@@ -262,7 +262,7 @@ def all_figures(builddir, corpus):
         figure("process.exec", "start and join of /bin/true", "us", False,
                {"brood": (400, 5), "posix_spawn": (400, 5)}),
         figure("process.large-host", "a start by the fork server from a host of 4 GiB, over one of 10 MiB", "times", False,
-               {"brood": (300, 3), "fork": (30, 3)}, bar=1.2),
+               {"brood": (1000, 3), "fork": (30, 3)}, bar=1.2),
         figure("queue.1x1", "64-byte messages, 1 producer, 1 consumer", "msg/s", True,
                {"brood": (4_000_000, 2000), "ring": (10_000_000, 2000), "robust": (2_000_000, 2000),
                 "ck": (10_000_000, 2000), "ck-spsc": (10_000_000, 2000), "boost": (2_000_000, 2000),
