@@ -80,6 +80,7 @@ static void recover(void *object, uint32_t owner)
         uint64_t word;
 
         do {
+                uint64_t before = load_seq_cst(&lock->shared->death.word);
                 word = ledger_read(&lock->ledger);
                 uint32_t reads = ledger_count(&lock->ledger, word, owner);
                 users = users_of(word);
@@ -88,7 +89,7 @@ static void recover(void *object, uint32_t owner)
                         return;
                 if (writes && users.readers == 0) {
                         /* The record first, so that whoever gets the lock finds it. */
-                        death_record(&lock->shared->death, &lock->object.user, owner);
+                        death_record(&lock->shared->death, before, &lock->object.user, owner);
                         users.inconsistent = 1;
                 }
                 if (writes)
