@@ -44,6 +44,9 @@ void owners_release(struct owners *owners, uint32_t owner);
  * of death, and stays true. */
 bool owners_alive(struct owners *owners, uint32_t owner);
 
+/* Whether the table still holds a number: nobody has given it up, and so its index is nobody else's. */
+bool owners_holds(struct owners *owners, uint32_t owner);
+
 /* Who stands behind a number of the table that is proved dead: its pid, or 0 if the table does not say any more, and how it ended,
  * as an exit code, or -N for signal N; BROOD_EXITCODE_UNKNOWN. */
 pid_t owners_death(struct owners *owners, uint32_t owner, int *ret_exitcode);

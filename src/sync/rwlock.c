@@ -84,7 +84,9 @@ static void recover(void *object, uint32_t owner)
                 word = ledger_read(&lock->ledger);
                 uint32_t reads = ledger_count(&lock->ledger, word, owner);
                 users = users_of(word);
-                bool writes = users.writer == index_of(owner);
+                /* The writer is known by its index only, which is another's once the number has been given up.  If it has not been
+                 * by now, the word was read before, and it is the dead one's. */
+                bool writes = users.writer == index_of(owner) && owners_holds(lock->object.user.owners, owner);
                 if (!writes && reads == 0)
                         return;
                 if (writes && users.readers == 0) {
