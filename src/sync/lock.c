@@ -100,27 +100,43 @@ void brood_lock_free(brood_lock *lock)
 
 /* ---- acquiring ---- */
 
-static int look(void *object, void *owner)
+struct call {
+        uint32_t owner;
+        uint32_t times; /* an RLock is acquired at once */
+};
+
+static inline int take(struct brood_lock *lock, const struct call *call)
 {
-        return hold_try(&((struct brood_lock *)object)->shared->hold, *(const uint32_t *)owner);
+        int r = hold_try(&lock->shared->hold, call->owner);
+
+        if (r >= 0 && lock->recursive) {
+                lock->times = call->times;
+                store_relaxed(&lock->thread, thread_mark());
+        }
+        return r;
 }
 
-static __attribute__((noinline)) int wait_for_it(struct brood_lock *lock, uint32_t owner, int timeout_ms)
+static int look(void *object, void *call)
+{
+        return take(object, call);
+}
+
+static __attribute__((noinline)) int wait_for_it(struct brood_lock *lock, struct call *call, int timeout_ms)
 {
         const struct wait wait = { .look = look, .word = &lock->shared->hold.sleepers };
 
-        return user_wait(&lock->object.user, &wait, &owner, deadline_after_ms(timeout_ms));
+        return user_wait(&lock->object.user, &wait, call, deadline_after_ms(timeout_ms));
 }
 
-static inline int acquire(struct brood_lock *lock, int timeout_ms)
+int lock_take_back(struct brood_lock *lock, uint32_t times, int timeout_ms)
 {
-        uint32_t owner;
-        int r = user_own(&lock->object.user, &owner);
+        struct call call = { .times = times };
+        int r = user_own(&lock->object.user, &call.owner);
 
         if (r < 0)
                 return r;
-        r = hold_try(&lock->shared->hold, owner);
-        return __builtin_expect(r == -EAGAIN, 0) ? wait_for_it(lock, owner, timeout_ms) : r;
+        r = take(lock, &call);
+        return __builtin_expect(r == -EAGAIN, 0) ? wait_for_it(lock, &call, timeout_ms) : r;
 }
 
 /* Only this thread writes its own mark, and only while the process holds the lock; so a thread that reads it as its own has written
@@ -135,8 +151,6 @@ int brood_lock_acquire(brood_lock *lock, int timeout_ms)
 {
         if (lock == NULL)
                 return -EINVAL;
-        if (!lock->recursive)
-                return acquire(lock, timeout_ms);
         if (is_recursion(lock)) {
                 if (lock->times == INT32_MAX)
                         return -EOVERFLOW;
@@ -144,17 +158,6 @@ int brood_lock_acquire(brood_lock *lock, int timeout_ms)
                 return load_relaxed(&lock->shared->hold.word) & HOLD_INCONSISTENT ? BROOD_HOLDER_DIED : 0;
         }
         return lock_take_back(lock, 1, timeout_ms);
-}
-
-int lock_take_back(struct brood_lock *lock, uint32_t times, int timeout_ms)
-{
-        int r = acquire(lock, timeout_ms);
-
-        if (r >= 0 && lock->recursive) {
-                lock->times = times;
-                store_relaxed(&lock->thread, thread_mark());
-        }
-        return r;
 }
 
 /* ---- releasing ---- */
