@@ -15,6 +15,13 @@ static uint64_t thread_mark(void)
 
 /* ---- making ---- */
 
+/* What a forked child inherits is the mark of its parent's thread, and its own first thread has the same address. */
+static void join(void *object, uint32_t owner)
+{
+        (void)owner;
+        store_relaxed(&((struct brood_lock *)object)->thread, 0);
+}
+
 static void recover(void *object, uint32_t owner)
 {
         struct brood_lock *lock = object;
@@ -33,7 +40,7 @@ static const struct object_kind lock_kind = {
         .kind = REGION_LOCK,
         .name = "brood-lock",
         .words = sizeof(struct lock_shared),
-        .hooks = { .recover = recover, .wake_all = wake_all },
+        .hooks = { .join = join, .recover = recover, .wake_all = wake_all },
 };
 
 static int make(brood_lock **ret_lock, bool recursive)
