@@ -220,10 +220,10 @@ int brood_event_fileno(brood_event *event)
 {
         if (event == NULL)
                 return -EINVAL;
-        if (!is_polled(event)) {
+        if (!is_polled(event))
                 store_seq_cst(&event->shared->polled, 1);
-                if (is_set(event))
-                        eventfd_raise(event->bell_fd);
-        }
+        /* Also if somebody else has asked: it may have been killed before it came to this. */
+        if (is_set(event) && !descriptor_readable(event->bell_fd))
+                eventfd_raise(event->bell_fd);
         return event->bell_fd;
 }
