@@ -307,9 +307,9 @@ static int wait_in_record(struct brood_condition *c, struct call *call, uint32_t
         if (r == -ECANCELED)
                 return r;
         int taken = lock_take_back(c->lock, times, BROOD_FOREVER);
-        /* Only now, so that the notification of one who dies before is not lost.  If another one comes in between, this return
-         * answers it, too. */
-        if (r == 0)
+        /* Only now, so that the notification of one who dies before, or is sent away, is not lost.  If another one comes in
+         * between, this return answers it, too. */
+        if (r == 0 && taken >= 0)
                 store_release(&call->record->word, 0);
         return taken != 0 ? taken : r;
 }
