@@ -153,7 +153,7 @@ bool sync_is_waiting(struct sync_scene *scene, int helper);
 /* Fresh processes that all call the function, which returns 0. */
 void sync_run(struct sync_scene *scene, int count, int (*function)(void *scene));
 
-/* Once in eight scenes: what takes long is not looked at each time. */
+/* Once in a while: what takes long is not looked at each time. */
 bool sync_seldom(void);
 
 /* Who is inside what only one, or any number of readers, may be in. */

@@ -32,7 +32,7 @@ static struct {
 static long next_beside(void *arg, long after)
 {
         struct sync_scene *scene = arg;
-        return after + 1 + (long)check_random(&scene->chance, 40);
+        return after + 1 + (long)check_random(&scene->chance, 300);
 }
 
 static void do_beside(void *arg)
@@ -191,7 +191,13 @@ static void test_killed_in_lock(void **state)
         kill_in(&sync_lock);
 }
 
-static const struct sync_object *const objects[] = { &sync_lock };
+static void test_killed_in_semaphore(void **state)
+{
+        (void)state;
+        kill_in(&sync_semaphore);
+}
+
+static const struct sync_object *const objects[] = { &sync_lock, &sync_semaphore };
 
 static void test_killed_in_pairs(void **state)
 {
@@ -223,6 +229,7 @@ int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
                 support_test(test_killed_in_lock),
+                support_test(test_killed_in_semaphore),
                 support_test(test_killed_in_pairs),
         };
         const struct CMUnitTest faulty[] = { support_test(test_fault_is_noticed) };
