@@ -205,7 +205,7 @@ void sync_run(struct sync_scene *scene, int count, int (*function)(void *scene))
 
 bool sync_seldom(void)
 {
-        return support_random(32) == 0;
+        return support_random(100) == 0;
 }
 
 /* ---- who is inside ---- */

@@ -44,7 +44,7 @@ struct sync_act {
         const char *name;
         int value;   /* what it means is the object's affair */
         bool marked; /* a process has died with the object in its hands before */
-        bool recursive, bounded, events;
+        bool recursive, bounded, events, polled;
         bool frees;    /* the victim frees its handle, or one of its own */
         bool crowd;    /* somebody else sleeps beside the victim, and comes after it */
         bool cold;     /* the victim has never used the object before */

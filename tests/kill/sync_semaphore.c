@@ -201,7 +201,7 @@ static void changes(struct sync_scene *scene, int *ret_least, int *ret_most)
 static void settle(struct sync_scene *scene)
 {
         const struct sync_act *act = scene->act;
-        int least, most, waiting = scene->helpers;
+        int least, most, added = 0, waiting = scene->helpers;
         let_go(scene);
         changes(scene, &least, &most);
         least += act->value;
@@ -210,9 +210,10 @@ static void settle(struct sync_scene *scene)
                 /* It has got the one that the victim has added, or waits for the next. */
                 if (least == 0) {
                         sync_expect(scene, "an event", brood_semaphore_release(scene->semaphore), 0);
-                        least++;
-                        most++;
+                        added = 1;
                 }
+                least += added;
+                most += added;
                 sync_expect(scene, "who waited", sync_await(scene, 0), 0);
                 least--;
                 most--;
@@ -227,7 +228,7 @@ static void settle(struct sync_scene *scene)
         sync_expect(scene, "value", brood_semaphore_get_value(scene->semaphore), count);
         if (act->bounded)
                 sync_expect(scene, "one too many", brood_semaphore_release(scene->semaphore), -EOVERFLOW);
-        scene->level = act->events && act->call == take_one ? -count : count;
+        scene->level = act->events && act->call == take_one ? -count : count - added;
 }
 
 /* Between the victim's instructions: it is no dead one. */

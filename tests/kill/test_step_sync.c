@@ -197,7 +197,13 @@ static void test_killed_in_semaphore(void **state)
         kill_in(&sync_semaphore);
 }
 
-static const struct sync_object *const objects[] = { &sync_lock, &sync_semaphore };
+static void test_killed_in_event(void **state)
+{
+        (void)state;
+        kill_in(&sync_event);
+}
+
+static const struct sync_object *const objects[] = { &sync_lock, &sync_semaphore, &sync_event };
 
 static void test_killed_in_pairs(void **state)
 {
@@ -230,6 +236,7 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 support_test(test_killed_in_lock),
                 support_test(test_killed_in_semaphore),
+                support_test(test_killed_in_event),
                 support_test(test_killed_in_pairs),
         };
         const struct CMUnitTest faulty[] = { support_test(test_fault_is_noticed) };
