@@ -30,7 +30,7 @@
 
 enum {
         SYNC_SEATS = 2,
-        SYNC_HELPERS = 4,
+        SYNC_HELPERS = 8,
         SYNC_WAIT_MS = 1000,  /* nobody may wait longer */
         SYNC_LIMIT_MS = 2000, /* of a call that must not come near it */
         SYNC_LONG_MS = 20000, /* of one that is to be woken, however slowly it is stepped */
@@ -144,7 +144,8 @@ int sync_progress_of(struct sync_scene *scene);
 /* A process that calls the function, and dies of it. */
 void sync_die(struct sync_scene *scene, int (*function)(void *scene));
 
-/* A process that waits in the function, asleep by now.  Its number. */
+/* A process that calls the function; or that waits in it, asleep by now.  Its number. */
+int sync_send(struct sync_scene *scene, void (*function)(struct sync_scene *scene, struct sync_helper *helper));
 int sync_help(struct sync_scene *scene, void (*function)(struct sync_scene *scene, struct sync_helper *helper));
 /* It returns in time: its result. */
 int sync_await(struct sync_scene *scene, int helper);
