@@ -149,6 +149,8 @@ int sync_send(struct sync_scene *scene, void (*function)(struct sync_scene *scen
 int sync_help(struct sync_scene *scene, void (*function)(struct sync_scene *scene, struct sync_helper *helper));
 /* It returns in time: its result. */
 int sync_await(struct sync_scene *scene, int helper);
+/* It is killed, and has nothing to say any more. */
+void sync_dismiss(struct sync_scene *scene, int helper);
 bool sync_is_waiting(struct sync_scene *scene, int helper);
 
 /* Fresh processes that all call the function, which returns 0. */

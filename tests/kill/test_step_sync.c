@@ -215,8 +215,14 @@ static void test_killed_in_barrier(void **state)
         kill_in(&sync_barrier);
 }
 
-static const struct sync_object *const objects[] = { &sync_lock, &sync_semaphore, &sync_event, &sync_rwlock,
-                                                     &sync_barrier };
+static void test_killed_in_condition(void **state)
+{
+        (void)state;
+        kill_in(&sync_condition);
+}
+
+static const struct sync_object *const objects[] = { &sync_lock,   &sync_semaphore, &sync_event,
+                                                     &sync_rwlock, &sync_barrier,   &sync_condition };
 
 static void test_killed_in_pairs(void **state)
 {
@@ -249,7 +255,8 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 support_test(test_killed_in_lock),    support_test(test_killed_in_semaphore),
                 support_test(test_killed_in_event),   support_test(test_killed_in_rwlock),
-                support_test(test_killed_in_barrier), support_test(test_killed_in_pairs),
+                support_test(test_killed_in_barrier), support_test(test_killed_in_condition),
+                support_test(test_killed_in_pairs),
         };
         const struct CMUnitTest faulty[] = { support_test(test_fault_is_noticed) };
         if (argc > 1 && !strcmp(argv[1], "--expect-failure")) {
