@@ -67,6 +67,11 @@ struct sync_object {
         const struct sync_act *acts;
         int acts_count;
         const struct sync_act *pair; /* for two victims; NULL: none */
+
+        /* Of what has one holder: taking it and giving it back, and saying that it is consistent (may be NULL). */
+        int (*acquire)(struct sync_scene *scene, int timeout_ms);
+        int (*release)(struct sync_scene *scene);
+        int (*consistent)(struct sync_scene *scene);
 };
 
 /* A victim's place, in shared memory. */
