@@ -278,7 +278,7 @@ int brood_rwlock_release(brood_rwlock *lock)
                         return -EPERM;
                 users.readers--;
         } while (!ledger_change(&lock->ledger, word, payload_of(users), EFFECT_TAKE, owner));
-        if (users.readers == 0 && users.writer != 0)
+        if ((users.readers == 0 && users.writer != 0) || users.readers == BROOD_RWLOCK_READERS_MAX - 1)
                 user_wake_all(&lock->object.user, &lock->shared->sleepers);
         return 0;
 }
