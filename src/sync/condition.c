@@ -142,6 +142,8 @@ static void wake_all(void *object)
 
         for (uint32_t i = 0, n = used(c); i < n; i++)
                 waitword_wake_all(&c->records->at[i].sleepers);
+        /* Some have been notified, and wait for the lock, which whoever frees the condition may hold. */
+        waitword_wake_all(&c->lock->shared->hold.sleepers);
 }
 
 int brood_condition_notify(brood_condition *condition, int count)
@@ -307,7 +309,7 @@ static int wait_in_record(struct brood_condition *c, struct call *call, uint32_t
                 r = 0; /* notified at the last moment */
         if (r == -ECANCELED)
                 return r;
-        int taken = lock_take_back(c->lock, times, BROOD_FOREVER);
+        int taken = lock_take_back(c->lock, times, &c->object.user.canceled);
         /* Only now, so that the notification of one who dies before, or is sent away, is not lost.  If another one comes in
          * between, this return answers it, too. */
         if (r == 0 && taken >= 0)

@@ -109,7 +109,8 @@ void brood_lock_free(brood_lock *lock)
 
 struct call {
         uint32_t owner;
-        uint32_t times; /* an RLock is acquired at once */
+        uint32_t times;       /* an RLock is acquired at once */
+        atomic_u32 *canceled; /* somebody else's, which ends this wait too; may be NULL */
 };
 
 static inline int take(struct brood_lock *lock, const struct call *call)
@@ -123,9 +124,12 @@ static inline int take(struct brood_lock *lock, const struct call *call)
         return r;
 }
 
-static int look(void *object, void *call)
+static int look(void *object, void *context)
 {
-        return take(object, call);
+        struct call *call = context;
+        int r = take(object, call);
+
+        return r == -EAGAIN && call->canceled != NULL && load_seq_cst(call->canceled) ? -ECANCELED : r;
 }
 
 static __attribute__((noinline)) int wait_for_it(struct brood_lock *lock, struct call *call, int timeout_ms)
@@ -135,15 +139,21 @@ static __attribute__((noinline)) int wait_for_it(struct brood_lock *lock, struct
         return user_wait(&lock->object.user, &wait, call, deadline_after_ms(timeout_ms));
 }
 
-int lock_take_back(struct brood_lock *lock, uint32_t times, int timeout_ms)
+static inline int acquire(struct brood_lock *lock, struct call *call, int timeout_ms)
 {
-        struct call call = { .times = times };
-        int r = user_own(&lock->object.user, &call.owner);
+        int r = user_own(&lock->object.user, &call->owner);
 
         if (r < 0)
                 return r;
-        r = take(lock, &call);
-        return __builtin_expect(r == -EAGAIN, 0) ? wait_for_it(lock, &call, timeout_ms) : r;
+        r = take(lock, call);
+        return __builtin_expect(r == -EAGAIN, 0) ? wait_for_it(lock, call, timeout_ms) : r;
+}
+
+int lock_take_back(struct brood_lock *lock, uint32_t times, atomic_u32 *canceled)
+{
+        struct call call = { .times = times, .canceled = canceled };
+
+        return acquire(lock, &call, BROOD_FOREVER);
 }
 
 /* Only this thread writes its own mark, and only while the process holds the lock; so a thread that reads it as its own has written
@@ -164,7 +174,8 @@ int brood_lock_acquire(brood_lock *lock, int timeout_ms)
                 lock->times++;
                 return load_relaxed(&lock->shared->hold.word) & HOLD_INCONSISTENT ? BROOD_HOLDER_DIED : 0;
         }
-        return lock_take_back(lock, 1, timeout_ms);
+        struct call call = { .times = 1 };
+        return acquire(lock, &call, timeout_ms);
 }
 
 /* ---- releasing ---- */
