@@ -83,7 +83,9 @@ static void recover(void *object, uint32_t owner)
                 word = ledger_read(&lock->ledger);
                 uint32_t reads = ledger_count(&lock->ledger, word, owner);
                 users = users_of(word);
-                bool writes = users.writer == index_of(owner);
+                /* The payload names the writer by its index alone.  As long as the number is in the table, and was when the word
+                 * was read, nobody else has that index. */
+                bool writes = users.writer == index_of(owner) && owners_holds(lock->object.user.owners, owner);
                 if (!writes && reads == 0)
                         return;
                 if (writes && users.readers == 0) {
@@ -195,23 +197,6 @@ static int look_write(void *object, void *context)
         return users.readers == 0 ? acquired(users) : -EAGAIN;
 }
 
-static int acquire(struct brood_rwlock *lock, int (*look)(void *object, void *call), struct call *call, int timeout_ms)
-{
-        int r = user_own(&lock->object.user, &call->owner);
-
-        if (r < 0)
-                return r;
-        const struct wait wait = { .look = look, .word = &lock->shared->sleepers };
-        return user_wait(&lock->object.user, &wait, call, deadline_after_ms(timeout_ms));
-}
-
-int brood_rwlock_acquire_read(brood_rwlock *lock, int timeout_ms)
-{
-        struct call call = { 0 };
-
-        return lock == NULL ? -EINVAL : acquire(lock, look_read, &call, timeout_ms);
-}
-
 /* This process is no longer the writer. */
 static void end_writing(struct brood_rwlock *lock)
 {
@@ -226,16 +211,35 @@ static void end_writing(struct brood_rwlock *lock)
         user_wake_all(&lock->object.user, &lock->shared->sleepers);
 }
 
-int brood_rwlock_acquire_write(brood_rwlock *lock, int timeout_ms)
+static int acquire(struct brood_rwlock *lock, int (*look)(void *object, void *call), int timeout_ms)
 {
+        struct user *user = &lock->object.user;
         struct call call = { 0 };
+        int r = user_own(user, &call.owner);
 
-        if (lock == NULL)
-                return -EINVAL;
-        int r = acquire(lock, look_write, &call, timeout_ms);
+        if (r < 0)
+                return r;
+        r = look(lock, &call);
+        if (r != -EAGAIN)
+                return r;
+        /* A claim is withdrawn before whoever frees the handle goes on. */
+        user_enter(user);
+        const struct wait wait = { .look = look, .word = &lock->shared->sleepers };
+        r = user_wait(user, &wait, &call, deadline_after_ms(timeout_ms));
         if (r < 0 && call.claimed)
                 end_writing(lock);
+        user_leave(user);
         return r;
+}
+
+int brood_rwlock_acquire_read(brood_rwlock *lock, int timeout_ms)
+{
+        return lock == NULL ? -EINVAL : acquire(lock, look_read, timeout_ms);
+}
+
+int brood_rwlock_acquire_write(brood_rwlock *lock, int timeout_ms)
+{
+        return lock == NULL ? -EINVAL : acquire(lock, look_write, timeout_ms);
 }
 
 /* ---- releasing, asking ---- */
@@ -274,7 +278,7 @@ int brood_rwlock_release(brood_rwlock *lock)
                         return -EPERM;
                 users.readers--;
         } while (!ledger_change(&lock->ledger, word, payload_of(users), EFFECT_TAKE, owner));
-        if (users.readers == 0 && users.writer != 0)
+        if ((users.readers == 0 && users.writer != 0) || users.readers + 1 == BROOD_RWLOCK_READERS_MAX)
                 user_wake_all(&lock->object.user, &lock->shared->sleepers);
         return 0;
 }
