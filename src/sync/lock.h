@@ -30,8 +30,9 @@ struct brood_lock {
 /* Whether the caller may release it. */
 bool lock_is_mine(struct brood_lock *lock);
 
-/* Let go of it altogether, however often the thread has acquired it; and take it back so often. */
+/* Let go of it altogether, however often the thread has acquired it; and take it back so often, however long that lasts:
+ * -ECANCELED once `canceled` is set and the sleepers have been woken. */
 uint32_t lock_let_go(struct brood_lock *lock);
-int lock_take_back(struct brood_lock *lock, uint32_t times, int timeout_ms);
+int lock_take_back(struct brood_lock *lock, uint32_t times, atomic_u32 *canceled);
 
 #endif
