@@ -81,6 +81,7 @@ static void recover(void *object, uint32_t owner)
         uint64_t word;
 
         do {
+                uint64_t before = load_seq_cst(&lock->shared->death.word);
                 word = ledger_read(&lock->ledger);
                 uint32_t holds = ledger_count(&lock->ledger, word, owner);
                 users = users_of(word);
@@ -91,7 +92,7 @@ static void recover(void *object, uint32_t owner)
                         return;
                 if (writes && users.readers == 0 && holds > 0) {
                         /* The record first, so that whoever gets the lock finds it. */
-                        death_record(&lock->shared->death, &lock->object.user, owner);
+                        death_record(&lock->shared->death, before, &lock->object.user, owner);
                         users.inconsistent = 1;
                 }
                 if (writes)

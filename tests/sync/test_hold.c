@@ -140,7 +140,7 @@ static void test_death(void **state)
 
                 /* Somebody else comes with the same proof, late: the number has been given up, and a new holder is there. */
                 assert_int_equal(hold_try(hold, own), BROOD_HOLDER_DIED);
-                death_record(&hold->death, &user, dead);
+                death_record(&hold->death, load_relaxed(&hold->death.word), &user, dead);
                 assert_false(hold_recover(hold, &user, dead));
                 assert_int_equal(death_read(&hold->death).pid, pid);
                 assert_int_equal(hold_owner(hold), own);
