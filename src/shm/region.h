@@ -33,6 +33,8 @@ static_assert(sizeof(struct region_head) == 64, "one cache line");
 enum region_kind {
         REGION_QUEUE = 1,
         REGION_POOL = 2,
+        REGION_SHARED = 16,
+        REGION_ARRAY = 17,
 };
 
 /* This process's view of a region. */
@@ -51,6 +53,10 @@ struct region {
  * -EMFILE, -ENFILE, -E2BIG. */
 int region_new(struct region *region, const char *name, enum region_kind kind, uint64_t layout, size_t size,
                size_t commit);
+
+/* The same of the huge pages that the administrator has set aside, and rounded up to those.  Also -EOPNOTSUPP: there are none. */
+int region_new_huge(struct region *region, const char *name, enum region_kind kind, uint64_t layout, size_t size,
+                    size_t commit);
 
 /* A view of a region that another process has made; duplicates `fd`.  0; the errors of memfd_check(); -EUCLEAN (no region of
  * that kind);
