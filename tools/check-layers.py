@@ -36,6 +36,8 @@ DOOR_OF = {
     "pipe": "pipe",
     "pool": "pool",
     "result": "pool",
+    "shared": "shm",
+    "atomic": "sync",
 }
 
 # The headers through which a system call is made, or that serve nothing else.

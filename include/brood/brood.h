@@ -7,14 +7,18 @@
  *     queue.h     a bounded queue of messages between processes
  *     pool.h      a pool of worker processes
  *     result.h    the result of a task
+ *     shared.h    memory that processes share, and that can grow
+ *     atomic.h    counting and flagging in shared memory without a lock
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
 
+#include <brood/atomic.h>
 #include <brood/common.h>
 #include <brood/pool.h>
 #include <brood/process.h>
 #include <brood/queue.h>
 #include <brood/result.h>
+#include <brood/shared.h>
 
 #endif
