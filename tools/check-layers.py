@@ -37,6 +37,7 @@ DOOR_OF = {
     "pool": "pool",
     "result": "pool",
     "shared": "shm",
+    "value": "sync",
     "atomic": "sync",
 }
 

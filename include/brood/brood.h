@@ -8,6 +8,7 @@
  *     pool.h      a pool of worker processes
  *     result.h    the result of a task
  *     shared.h    memory that processes share, and that can grow
+ *     value.h     values and arrays that processes share
  *     atomic.h    counting and flagging in shared memory without a lock
  */
 #ifndef BROOD_BROOD_H
@@ -20,5 +21,6 @@
 #include <brood/queue.h>
 #include <brood/result.h>
 #include <brood/shared.h>
+#include <brood/value.h>
 
 #endif
