@@ -388,6 +388,41 @@ static void test_killed_growers(void **state)
         munmap(intent, sizeof *intent);
 }
 
+static int commit_much(void *arg)
+{
+        struct grower *grower = arg;
+        brood_shared *s = grower->shared;
+
+        atomic_store(&grower->intent->to, 1);
+        require_int(fallocate(descriptor_of(s), 0, 0, (off_t)brood_shared_limit(s)), 0);
+        return 0;
+}
+
+/* Of two growers at once, the later one may commit what the earlier one has grown, and be killed over it: then the kernel takes
+ * back what it has added, and not what the earlier one has, even if nobody has touched it. */
+static void test_commit_undone(void **state)
+{
+        (void)state;
+        struct intent *intent = check_shared(sizeof *intent);
+        int undone = 0;
+
+        for (int round = 0; round < support_rounds(20); round++) {
+                brood_shared *s = make(MiB, 256 * MiB);
+                struct grower grower = { .shared = s, .intent = intent };
+                atomic_store(&intent->to, 0);
+                pid_t pid = check_start(commit_much, &grower);
+                while (atomic_load(&intent->to) == 0)
+                        sched_yield();
+                while (memory_behind(s) < 2 * MiB)
+                        sched_yield();
+                undone += check_kill(pid) == -SIGKILL;
+                assert_true(memory_behind(s) >= MiB + 4096);
+                brood_shared_free(s);
+        }
+        printf("%d of %d commits were cut off\n", undone, support_rounds(20));
+        munmap(intent, sizeof *intent);
+}
+
 /* ---- short of memory ---- */
 
 /* More than any machine has: refused, and not tried until the kernel kills for it. */
@@ -873,6 +908,7 @@ int main(int argc, char **argv)
                 support_test(test_growth_is_seen),
                 support_test(test_growers_at_once),
                 support_test(test_killed_growers),
+                support_test(test_commit_undone),
                 support_test(test_too_much),
                 support_test(test_shortage),
                 support_test(test_no_address_space),
