@@ -33,8 +33,8 @@ static_assert(sizeof(struct region_head) == 64, "one cache line");
 enum region_kind {
         REGION_QUEUE = 1,
         REGION_POOL = 2,
-        REGION_SHARED = 16,
-        REGION_ARRAY = 17,
+        REGION_SHARED = 32,
+        REGION_ARRAY = 33,
 };
 
 /* This process's view of a region. */
