@@ -72,9 +72,9 @@ typedef struct brood_shared_options {
 
 /* Make `size` bytes of shared memory, all zero.
  * Returns 0; -EINVAL (ret_shared NULL; size and limit 0; limit not 0 and below size; size or limit beyond
- *   BROOD_SHARED_SIZE_LIMIT; an unknown huge_pages); -E2BIG (options from a newer brood); -ENOMEM (no memory for the size, no
- *   address space for the limit, or not enough huge pages set aside); -EOPNOTSUPP (huge pages required, and the kernel has
- *   none); -EMFILE, -ENFILE (no descriptor left).
+ *   BROOD_SHARED_SIZE_LIMIT; an unknown huge_pages); -E2BIG (options from a newer brood; a limit beyond RLIMIT_FSIZE); -ENOMEM
+ *   (no memory for the size, no address space for the limit, or not enough huge pages set aside); -EOPNOTSUPP (huge pages
+ *   required, and the kernel has none); -EMFILE, -ENFILE (no descriptor left).
  * Threads: any.  Signals: not async-signal-safe.
  * Memory: all of the size is taken at once, so that a shortage is an error here and not a SIGBUS later.  More than the machine
  * has left, swap included, is refused before it is tried; the limit of a control group is not asked, so who goes beyond

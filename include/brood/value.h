@@ -58,7 +58,8 @@ typedef struct brood_array_options {
 
 /* Make an array of `count` items of `item_size` bytes: a copy of those at `initial`, or zeros if that is NULL.
  * Returns 0; -EINVAL (ret_array NULL; item_size 0; count * item_size beyond BROOD_ARRAY_SIZE_LIMIT); -E2BIG (options from a newer
- *   brood); -ENOMEM; -EMFILE, -ENFILE (no descriptor left).  A count of 0 is allowed: an array with nothing in it.
+ *   brood; more than RLIMIT_FSIZE); -ENOMEM; -EMFILE, -ENFILE (no descriptor left).  A count of 0 is allowed: an array with
+ *   nothing in it.
  * Threads: any.  Signals: not async-signal-safe.  Memory: all of it is taken at once, so that a shortage is an error here and not
  * a SIGBUS later; a page at least, and a descriptor: many small things are better the members of one struct. */
 BROOD_API int brood_array_new_sized(brood_array **ret_array, size_t count, size_t item_size, const void *initial,

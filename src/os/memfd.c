@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,8 +28,12 @@ static int make(const char *name, unsigned flags)
 /* Give it its size, its memory and its seals.  The descriptor, which is closed on failure, or a negative errno. */
 static int finish(int fd, size_t size, size_t commit)
 {
-        int r;
+        struct rlimit longest;
+        int r = -E2BIG;
 
+        /* A memfd is a file to this limit too, and who passes it gets a signal that kills. */
+        if (getrlimit(RLIMIT_FSIZE, &longest) == 0 && size > longest.rlim_cur)
+                goto fail;
         if (ftruncate(fd, (off_t)size) < 0) {
                 r = errno == EINVAL || errno == EFBIG ? -E2BIG : -errno;
                 goto fail;

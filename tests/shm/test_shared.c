@@ -515,6 +515,29 @@ static void test_no_address_space(void **state)
         brood_shared_free(s);
 }
 
+/* To the kernel it is a file. */
+static int make_too_long_a_file(void *arg)
+{
+        brood_shared *s = arg, *other = NULL;
+
+        require_int(setrlimit(RLIMIT_FSIZE, &(struct rlimit){ MiB, MiB }), 0);
+        require_int(brood_shared_new(&other, MiB + 1, NULL), -E2BIG);
+        require_int(brood_shared_new(&other, 1, &(brood_shared_options){ .limit = GiB }), -E2BIG);
+        require(other == NULL);
+        require_int(brood_shared_new(&other, MiB / 2, NULL), 0);
+        brood_shared_free(other);
+        require_int(brood_shared_grow(s, 4 * MiB), 0); /* what is long is long */
+        return 0;
+}
+
+static void test_no_long_files(void **state)
+{
+        (void)state;
+        brood_shared *s = make(1, 4 * MiB);
+        check_in_child(make_too_long_a_file, s);
+        brood_shared_free(s);
+}
+
 /* Where signals come faster than the kernel gathers the memory, which older ones then begin anew. */
 static int grow_among_signals(void *arg)
 {
@@ -912,6 +935,7 @@ int main(int argc, char **argv)
                 support_test(test_too_much),
                 support_test(test_shortage),
                 support_test(test_no_address_space),
+                support_test(test_no_long_files),
                 support_test(test_among_signals),
                 support_test(test_passed_on),
                 support_test(test_no_name),
