@@ -42,6 +42,9 @@ DOOR_OF = {
     "pipe": "pipe",
     "pool": "pool",
     "result": "pool",
+    "shared": "shm",
+    "value": "sync",
+    "atomic": "sync",
 }
 
 # The headers through which a system call is made, or that serve nothing else.

@@ -3,13 +3,16 @@
  * brood/brood.h: all of brood.
  *
  *     common.h       errors, time limits, options
- *     process.h      processes, process classes, fork, wait
+ *     process.h      processes, process classes, fork, wait, programs
  *     lock.h         Lock, RLock
  *     rwlock.h       a reader/writer lock
  *     semaphore.h    Semaphore, BoundedSemaphore
  *     condition.h    Condition
  *     event.h        Event
  *     barrier.h      Barrier
+ *     shared.h       memory that processes share, and that can grow
+ *     value.h        values and arrays that processes share
+ *     atomic.h       counting and flagging in shared memory without a lock
  *     queue.h        a queue of messages between processes
  *     pool.h         a pool of worker processes
  *     result.h       the result of a task
@@ -17,6 +20,7 @@
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
 
+#include <brood/atomic.h>
 #include <brood/barrier.h>
 #include <brood/common.h>
 #include <brood/condition.h>
@@ -28,5 +32,7 @@
 #include <brood/result.h>
 #include <brood/rwlock.h>
 #include <brood/semaphore.h>
+#include <brood/shared.h>
+#include <brood/value.h>
 
 #endif
