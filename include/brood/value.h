@@ -17,29 +17,36 @@
  * function of one takes the other.
  *
  *     multiprocessing                          here
- *     Value('d', 1.5), RawValue('d', 1.5)      brood_value_new(&v, sizeof(double), &(double){ 1.5 }, NULL)
+ *     Value('d', 1.5)                          brood_value_new(&v, sizeof(double), &(double){ 1.5 }, NULL)
+ *     RawValue('d', 1.5)                       the same with .raw = 1
  *     v.value                                  *brood_value_of(v, double)
- *     Array('i', 100), RawArray('i', 100)      brood_array_new(&a, 100, sizeof(int), NULL, NULL)
+ *     v.get_lock()                             brood_value_lock(v)
+ *     Array('i', 100), RawArray('i', 100)      brood_array_new(&a, 100, sizeof(int), NULL, NULL), with .raw = 1
  *     Array('i', [1, 2, 3])                    brood_array_new(&a, 3, sizeof(int), (int[]){ 1, 2, 3 }, NULL)
  *     a[i], len(a)                             brood_array_of(a, int)[i], brood_array_count(a)
  *     a[i], checked                            brood_array_at(a, i): NULL beyond the end
  *
- * Reading and writing an item takes no lock: if several processes write to one at once, or one reads what another writes,
- * use <brood/atomic.h>, or see to it that they take turns.
+ * Reading and writing an item takes no lock (Python's `v.value += 1` does not either, as a whole): if several processes write to
+ * one at once, or one reads what another writes, take the lock that goes with it, an RLock (<brood/lock.h>), or use
+ * <brood/atomic.h>.
  *
- *     brood_atomic_fetch_add(brood_value_of(v, uint64_t), 1);
+ *     if (brood_lock_acquire(brood_value_lock(v), BROOD_FOREVER) >= 0) {
+ *             *brood_value_of(v, double) *= 2;
+ *             brood_lock_release(brood_value_lock(v));
+ *     }
+ *     brood_atomic_fetch_add(brood_value_of(n, uint64_t), 1);
  *
  * The memory is anonymous: nothing has a name in the file system, and it is gone with the last process that uses it.  An array
  * has the size that it was made with; for memory that grows see <brood/shared.h>.
  *
- * Death.  Nothing here is held, so a process that is killed leaves nothing half done but what it was writing itself: an
- * item of up to 8 bytes that is written at once (brood_atomic_store(), and every plain assignment to such an aligned item as
+ * Death.  A process that is killed leaves nothing half done but what it was writing itself, and if it held the lock, the next one
+ * is told so: an item of up to 8 bytes that is written at once (brood_atomic_store(), and every plain assignment to such an aligned item as
  * compilers do it) is there as a whole or not at all, a larger one may be torn.
  */
 #ifndef BROOD_VALUE_H
 #define BROOD_VALUE_H
 
-#include <brood/common.h>
+#include <brood/lock.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -52,7 +59,7 @@ typedef struct brood_array brood_value;
 #define BROOD_ARRAY_DESCRIPTORS 1
 
 typedef struct brood_array_options {
-        /* Not 0: without the place for a lock, as RawValue and RawArray: 8 KiB less. */
+        /* Not 0: without a lock, as RawValue and RawArray: 8 KiB less. */
         int raw;
 } brood_array_options;
 
@@ -96,6 +103,10 @@ static inline void *brood_array_data_as(const brood_array *array, size_t item_si
 /* The items as the array of C that they are: brood_array_of(image, struct pixel)[7].r.  NULL if an item has another size. */
 #define brood_array_of(array, type) ((type *)brood_array_data_as((array), sizeof(type)))
 
+/* The lock that goes with the items, an RLock; NULL if they are raw, or for NULL.  It belongs to the array: brood_lock_free() does
+ * nothing to it, and it is passed on with the array. */
+BROOD_API brood_lock *brood_array_lock(const brood_array *array);
+
 /* The descriptor that another process needs to attach.  Send it in an SCM_RIGHTS message, or let it be inherited across exec
  * (clear FD_CLOEXEC).  It belongs to the handle.  Returns 0; -EINVAL (NULL). */
 BROOD_API int brood_array_descriptors(const brood_array *array, int ret_descriptors[BROOD_ARRAY_DESCRIPTORS]);
@@ -123,6 +134,12 @@ static inline int brood_value_new(brood_value **ret_value, size_t size, const vo
 static inline void brood_value_free(brood_value *value)
 {
         brood_array_free(value);
+}
+
+/* The lock that goes with it; NULL if it is raw. */
+static inline brood_lock *brood_value_lock(const brood_value *value)
+{
+        return brood_array_lock(value);
 }
 
 /* Where it is in this process; NULL for NULL. */

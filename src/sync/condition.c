@@ -219,7 +219,7 @@ static int make(brood_condition **ret_condition, const int *descriptors, brood_l
 
 int brood_condition_new(brood_condition **ret_condition, brood_lock *lock)
 {
-        return ret_condition == NULL ? -EINVAL : make(ret_condition, NULL, lock);
+        return ret_condition == NULL || (lock != NULL && lock->inside) ? -EINVAL : make(ret_condition, NULL, lock);
 }
 
 int brood_condition_attach(brood_condition **ret_condition, const int descriptors[BROOD_CONDITION_DESCRIPTORS],

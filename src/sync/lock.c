@@ -89,9 +89,32 @@ int brood_lock_attach(brood_lock **ret_lock, const int descriptors[BROOD_LOCK_DE
         return 0;
 }
 
+int lock_open(struct brood_lock **ret_lock, struct lock_place *place, struct owners *owners)
+{
+        struct brood_lock *lock = calloc(1, sizeof *lock);
+
+        if (lock == NULL)
+                return -ENOMEM;
+        lock->object.region = (struct region)REGION_NONE;
+        lock->object.words = lock->shared = &place->lock;
+        lock->recursive = place->lock.recursive != 0;
+        lock->inside = true;
+        user_init(&lock->object.user, &place->user, owners, &lock_kind.hooks, lock);
+        *ret_lock = lock;
+        return 0;
+}
+
+void lock_close(struct brood_lock *lock)
+{
+        if (lock == NULL)
+                return;
+        object_drop(&lock->object);
+        free(lock);
+}
+
 int brood_lock_descriptors(brood_lock *lock, int ret_descriptors[BROOD_LOCK_DESCRIPTORS])
 {
-        if (lock == NULL || ret_descriptors == NULL)
+        if (lock == NULL || ret_descriptors == NULL || lock->inside)
                 return -EINVAL;
         ret_descriptors[0] = lock->object.region.fd;
         return 0;
@@ -99,10 +122,8 @@ int brood_lock_descriptors(brood_lock *lock, int ret_descriptors[BROOD_LOCK_DESC
 
 void brood_lock_free(brood_lock *lock)
 {
-        if (lock == NULL)
-                return;
-        object_drop(&lock->object);
-        free(lock);
+        if (lock != NULL && !lock->inside)
+                lock_close(lock);
 }
 
 /* ---- acquiring ---- */

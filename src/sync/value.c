@@ -4,7 +4,7 @@
  *
  *     struct region_head
  *     struct array_head
- *     64 bytes for a lock                 whether or not there is one, so that the items are always at the same place
+ *     struct lock_place                   whether or not there is one, so that the items are always at the same place
  *     the items                           from byte 256 on
  *     unless raw: struct owners           who may hold the lock
  *
@@ -15,8 +15,7 @@
 
 #include "os/memfd.h"
 #include "os/options.h"
-#include "shm/owners.h"
-#include "shm/region.h"
+#include "sync/lock.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,14 +32,14 @@ static_assert(sizeof(struct array_head) == 64, "shared");
 enum {
         ARRAY_HEAD = sizeof(struct region_head),
         ARRAY_LOCK = ARRAY_HEAD + sizeof(struct array_head),
-        ARRAY_LOCK_ROOM = 64,
         ARRAY_ITEMS = 256,
         ARRAY_ALIGN = 128, /* of the items: x86 fetches cache lines in pairs */
 };
-static_assert(ARRAY_LOCK + ARRAY_LOCK_ROOM <= ARRAY_ITEMS && ARRAY_ITEMS % ARRAY_ALIGN == 0, "room for all");
+static_assert(ARRAY_LOCK + sizeof(struct lock_place) <= ARRAY_ITEMS && ARRAY_ITEMS % ARRAY_ALIGN == 0, "room for all");
 
 struct brood_array {
         struct region region;
+        struct brood_lock *lock; /* an RLock; NULL: raw */
         unsigned char *items;
         size_t count, item_size;
 };
@@ -72,11 +71,15 @@ static uint64_t layout(const struct plan *plan)
         return signature;
 }
 
-static void open_view(brood_array *array, size_t count, size_t item_size)
+/* 0 or -ENOMEM. */
+static int open_view(brood_array *array, const struct plan *plan, size_t count, size_t item_size, bool raw)
 {
         array->items = (unsigned char *)array->region.head + ARRAY_ITEMS; /* of no items there may be no first one */
         array->count = count;
         array->item_size = item_size;
+        if (raw)
+                return 0;
+        return lock_open(&array->lock, region_at(&array->region, ARRAY_LOCK), region_at(&array->region, plan->owners));
 }
 
 int brood_array_new_sized(brood_array **ret_array, size_t count, size_t item_size, const void *initial,
@@ -104,12 +107,17 @@ int brood_array_new_sized(brood_array **ret_array, size_t count, size_t item_siz
                 free(array);
                 return r;
         }
-        open_view(array, count, item_size);
         *(struct array_head *)region_at(&array->region, ARRAY_HEAD) = (struct array_head){
                 .count = count,
                 .item_size = item_size,
                 .raw = known.raw != 0,
         };
+        ((struct lock_place *)region_at(&array->region, ARRAY_LOCK))->lock.recursive = 1;
+        r = open_view(array, &plan, count, item_size, known.raw != 0);
+        if (r < 0) {
+                brood_array_free(array);
+                return r;
+        }
         if (initial != NULL && plan.items > 0)
                 memcpy(array->items, initial, plan.items);
         *ret_array = array;
@@ -117,24 +125,23 @@ int brood_array_new_sized(brood_array **ret_array, size_t count, size_t item_siz
 }
 
 /* The region says that it is an array: is it one that this brood would have made? */
-static int check_region(const struct region *region, struct array_head *ret_head)
+static int check_region(const struct region *region, struct array_head *ret_head, struct plan *ret_plan)
 {
-        struct plan plan;
-
         if (region->size < ARRAY_ITEMS)
                 return -EUCLEAN;
         /* One copy, so that what is checked is what is used. */
         memcpy(ret_head, region_at(region, ARRAY_HEAD), sizeof *ret_head);
-        if (make_plan(&plan, ret_head->count, ret_head->item_size, ret_head->raw != 0) < 0)
+        if (make_plan(ret_plan, ret_head->count, ret_head->item_size, ret_head->raw != 0) < 0)
                 return -EUCLEAN;
-        if (region->head->layout != layout(&plan))
+        if (region->head->layout != layout(ret_plan))
                 return -EPROTONOSUPPORT;
-        return region->size == round_up(plan.end, memory_page_size()) ? 0 : -EUCLEAN;
+        return region->size == round_up(ret_plan->end, memory_page_size()) ? 0 : -EUCLEAN;
 }
 
 int brood_array_attach(brood_array **ret_array, const int descriptors[BROOD_ARRAY_DESCRIPTORS], size_t item_size)
 {
         struct array_head head;
+        struct plan plan;
 
         if (ret_array == NULL || descriptors == NULL)
                 return -EINVAL;
@@ -144,14 +151,15 @@ int brood_array_attach(brood_array **ret_array, const int descriptors[BROOD_ARRA
         array->region = (struct region)REGION_NONE;
         int r = region_attach(&array->region, descriptors[0], REGION_ARRAY);
         if (r >= 0)
-                r = check_region(&array->region, &head);
+                r = check_region(&array->region, &head, &plan);
         if (r >= 0 && item_size != 0 && item_size != head.item_size)
                 r = -EINVAL;
+        if (r >= 0)
+                r = open_view(array, &plan, head.count, head.item_size, head.raw != 0);
         if (r < 0) {
                 brood_array_free(array);
                 return r;
         }
-        open_view(array, head.count, head.item_size);
         *ret_array = array;
         return 0;
 }
@@ -160,6 +168,7 @@ void brood_array_free(brood_array *array)
 {
         if (array == NULL)
                 return;
+        lock_close(array->lock);
         region_drop(&array->region);
         free(array);
 }
@@ -182,6 +191,11 @@ size_t brood_array_count(const brood_array *array)
 size_t brood_array_item_size(const brood_array *array)
 {
         return array == NULL ? 0 : array->item_size;
+}
+
+brood_lock *brood_array_lock(const brood_array *array)
+{
+        return array == NULL ? NULL : array->lock;
 }
 
 int brood_array_descriptors(const brood_array *array, int ret_descriptors[BROOD_ARRAY_DESCRIPTORS])

@@ -5,6 +5,7 @@
 #include "handed.h"
 
 #include <brood/atomic.h>
+#include <brood/condition.h>
 #include <brood/process.h>
 #include <brood/value.h>
 
@@ -436,13 +437,114 @@ static void test_attach_to_noise(void **state)
         brood_array_free(a);
 }
 
+/* ---- the lock that goes with the items ---- */
+
+struct sum {
+        uint64_t a, b; /* always the same, while nobody holds the lock */
+};
+
+enum { ADDERS = 3, ADDED = 20000 };
+
+static void add(brood_value *v)
+{
+        assert_int_equal(brood_lock_acquire(brood_value_lock(v), BROOD_FOREVER), 0);
+        brood_value_of(v, struct sum)->a++;
+        assert_int_equal(brood_lock_acquire(brood_value_lock(v), 0), 0); /* it is an RLock */
+        brood_value_of(v, struct sum)->b++;
+        assert_int_equal(brood_lock_release(brood_value_lock(v)), 0);
+        assert_int_equal(brood_lock_release(brood_value_lock(v)), 0);
+}
+
+/* One forked child uses the handle that it has, the other attaches. */
+static void test_lock(void **state)
+{
+        (void)state;
+        brood_value *v = NULL;
+        assert_int_equal(brood_value_new(&v, sizeof(struct sum), NULL, NULL), 0);
+        pid_t pids[ADDERS];
+        for (int i = 0; i < ADDERS; i++) {
+                pids[i] = fork();
+                if (pids[i] != 0)
+                        continue;
+                int fd = descriptor_of(v);
+                brood_value *mine = v;
+                if (i % 2 == 1)
+                        assert_int_equal(brood_array_attach(&mine, &fd, sizeof(struct sum)), 0);
+                for (int n = 0; n < ADDED; n++)
+                        add(mine);
+                _exit(0);
+        }
+        for (int i = 0; i < ADDERS; i++) {
+                int status;
+                assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+                assert_int_equal(status, 0);
+        }
+        assert_int_equal(brood_value_of(v, struct sum)->a, ADDERS * ADDED);
+        assert_int_equal(brood_value_of(v, struct sum)->b, ADDERS * ADDED);
+        brood_value_free(v);
+}
+
+static void test_lock_of_the_dead(void **state)
+{
+        (void)state;
+        brood_value *v = NULL;
+        assert_int_equal(brood_value_new(&v, sizeof(struct sum), NULL, NULL), 0);
+        pid_t pid = fork();
+        if (pid == 0) {
+                brood_lock_acquire(brood_value_lock(v), BROOD_FOREVER);
+                brood_value_of(v, struct sum)->a++;
+                kill(getpid(), SIGKILL);
+        }
+        brood_death death;
+        while (brood_lock_locked(brood_value_lock(v)) == 0)
+                sched_yield();
+        assert_int_equal(brood_lock_acquire(brood_value_lock(v), 20000), BROOD_HOLDER_DIED);
+        assert_int_equal(brood_lock_death(brood_value_lock(v), &death), 0);
+        assert_int_equal(death.pid, pid);
+        assert_int_equal(death.exitcode, -SIGKILL);
+        brood_value_of(v, struct sum)->b = brood_value_of(v, struct sum)->a;
+        assert_int_equal(brood_lock_consistent(brood_value_lock(v)), 0);
+        assert_int_equal(brood_lock_release(brood_value_lock(v)), 0);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        add(v);
+        brood_value_free(v);
+}
+
+static void test_lock_is_the_arrays(void **state)
+{
+        (void)state;
+        brood_value *v = NULL;
+        brood_condition *condition = NULL;
+        int fd = -1;
+        assert_null(brood_array_lock(NULL));
+        assert_int_equal(brood_value_new(&v, 1, NULL, &raw), 0);
+        assert_null(brood_value_lock(v));
+        brood_value_free(v);
+        assert_int_equal(brood_value_new(&v, 1, NULL, NULL), 0);
+        brood_lock_free(brood_value_lock(v)); /* does nothing */
+        assert_int_equal(brood_lock_acquire(brood_value_lock(v), 0), 0);
+        assert_int_equal(brood_lock_descriptors(brood_value_lock(v), &fd), -EINVAL);
+        assert_int_equal(fd, -1);
+        assert_int_equal(brood_condition_new(&condition, brood_value_lock(v)), -EINVAL);
+        brood_value_free(v); /* with the lock in our hands */
+}
+
 int main(int argc, char **argv)
 {
         static const struct CMUnitTest tests[] = {
-                support_test(test_value),           support_test(test_array),     support_test(test_memory),
-                support_test(test_refused),         support_test(test_many),      support_test(test_processes),
-                support_test(test_counters_add_up), support_test(test_passed_on), support_test(test_attach_refuses),
+                support_test(test_value),
+                support_test(test_array),
+                support_test(test_memory),
+                support_test(test_refused),
+                support_test(test_many),
+                support_test(test_processes),
+                support_test(test_counters_add_up),
+                support_test(test_passed_on),
+                support_test(test_attach_refuses),
                 support_test(test_attach_to_noise),
+                support_test(test_lock),
+                support_test(test_lock_of_the_dead),
+                support_test(test_lock_is_the_arrays),
         };
         handed_main(argc, argv, use_attached);
         return support_main(argc, argv, "value", tests, array_length(tests), 60);
