@@ -32,8 +32,9 @@
  * or SSH where the wire is not yours.  Over Unix sockets the permissions of the path decide who may try; a name in the abstract
  * name space has none: whoever is on this machine, in the same network name space, may connect.
  *
- * A peer that says nothing or something else is dropped after auth_timeout_ms at the latest, and meanwhile stops nobody: accept
- * deals with up to `max_pending` peers side by side, each of which costs less than 1 KiB, whatever it sends.
+ * A peer that says something else is dropped at once, and one that says nothing after auth_timeout_ms; meanwhile it stops nobody:
+ * accept deals with up to `max_pending` peers side by side, each of which costs less than 1 KiB, whatever it sends.  All of that
+ * happens inside accept: call it again soon.
  *
  * Built without a library for HMAC, brood refuses keys with -EOPNOTSUPP.
  */
@@ -65,7 +66,8 @@ typedef struct brood_listener_options {
         /* Bytes of the largest message of its connections; as in brood_connection_options. */
         size_t max_message;
 
-        /* How long a peer may take to prove that it knows the key; 0: BROOD_LISTENER_AUTH_TIMEOUT_DEFAULT. */
+        /* How long a peer may take to prove that it knows the key, while accept is being called; 0:
+         * BROOD_LISTENER_AUTH_TIMEOUT_DEFAULT. */
         int auth_timeout_ms;
 
         /* How many peers may be at that at once, up to BROOD_LISTENER_PENDING_LIMIT; 0: BROOD_LISTENER_PENDING_DEFAULT.  When one
@@ -105,8 +107,8 @@ BROOD_API void brood_listener_free(brood_listener *listener);
  * brood_listener_refused() counts them.
  * Returns 0; -EAGAIN, -ETIMEDOUT (none yet; those who are on the way stay on it, and the next accept goes on with them); -EINVAL
  *   (NULL); -EMFILE, -ENFILE (no descriptor left: the peer stays in the backlog); -ENOMEM.
- * Threads: any; one works, the others wait.  Fork: usable in the child, beside the parent; who is on the way stays with the
- *   process that it began with.  Signals: restarts after EINTR.
+ * Threads: any; one works, the others wait.  Fork: usable in the child, beside the parent; with a key, a peer on its way stays with
+ *   the process that took it in, which should come back to accept soon.  Signals: restarts after EINTR.
  * Death: killed here, a client's call returns an error: its connection is closed. */
 BROOD_API int brood_listener_accept(brood_listener *listener, brood_connection **ret_connection, int timeout_ms);
 

@@ -44,6 +44,7 @@ struct brood_listener {
         int poller;
         struct peer *peers;
         size_t peer_count;
+        int64_t left_at; /* when nobody was inside accept any more */
 
         atomic_u64 refused;
 
@@ -151,8 +152,8 @@ static void drop(brood_listener *listener, struct peer *peer)
 
 static void refuse(brood_listener *listener, struct peer *peer)
 {
-        drop(listener, peer);
         fetch_add_relaxed(&listener->refused, 1);
+        drop(listener, peer);
 }
 
 /* Close everything of the set; in a child, our copies of it. */
@@ -180,6 +181,15 @@ void brood_listener_free(brood_listener *listener)
         free(listener);
 }
 
+/* A peer's time runs while somebody is in accept: who is kept waiting because the host is busy elsewhere is not to blame. */
+static void go_on_counting(brood_listener *listener)
+{
+        int64_t away = clock_now() - listener->left_at;
+
+        for (size_t i = 0; listener->peer_count > 0 && i < listener->max_pending; i++)
+                listener->peers[i].deadline += away;
+}
+
 /* Take the turn, in a process that has a set of its own. */
 static int begin(brood_listener *listener, int64_t deadline)
 {
@@ -187,16 +197,24 @@ static int begin(brood_listener *listener, int64_t deadline)
 
         if (r < 0)
                 return r;
-        r = 0;
-        if (load_relaxed(&listener->mark) != process_mark()) {
-                leave(listener);
-                r = open_poller(listener);
-                if (r < 0)
-                        turn_give(&listener->turn);
-                else
-                        store_release(&listener->mark, process_mark()); /* R1: pairs with A1 in brood_listener_fileno */
+        if (load_relaxed(&listener->mark) == process_mark()) {
+                go_on_counting(listener);
+                return 0;
         }
+        leave(listener);
+        r = open_poller(listener);
+        if (r < 0)
+                turn_give(&listener->turn);
+        else
+                store_release(&listener->mark, process_mark()); /* R1: pairs with A1 in brood_listener_fileno */
         return r;
+}
+
+static void end(brood_listener *listener)
+{
+        if (listener->peer_count > 0)
+                listener->left_at = clock_now();
+        turn_give(&listener->turn);
 }
 
 /* ---- accepting ---- */
@@ -316,7 +334,7 @@ int brood_listener_accept(brood_listener *listener, brood_connection **ret_conne
         if (r < 0)
                 return r;
         r = accept_one(listener, ret_connection, deadline);
-        turn_give(&listener->turn);
+        end(listener);
         return r;
 }
 
@@ -341,7 +359,7 @@ int brood_listener_fileno(brood_listener *listener)
                 int r = begin(listener, DEADLINE_NEVER);
                 if (r < 0)
                         return r;
-                turn_give(&listener->turn);
+                end(listener);
         }
         return listener->poller;
 }
