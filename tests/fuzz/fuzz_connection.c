@@ -206,6 +206,8 @@ static void peer_drain(int fd)
 
 #define RECV_ERRORS EAGAIN, EPIPE, ECONNRESET, EPROTO
 
+static ssize_t largest_message; /* the connection's limit */
+
 static void check_allocations(void)
 {
         if (largest_allocation > ALLOCATION_SLACK + 2 * peer_sent)
@@ -229,6 +231,7 @@ static void call_recv(struct script *script, brood_connection *c)
         ssize_t n = brood_connection_recv(c, buf, room, 0);
         expect("recv", n, EMSGSIZE, RECV_ERRORS);
         must(n <= (ssize_t)room);
+        must(size <= largest_message);
         must(n < 0 || size == n);
         must((n == -EMSGSIZE) == (size > (ssize_t)room));
         free(buf);
@@ -250,12 +253,13 @@ static void call_receiver(struct script *script, brood_connection *c)
                 n = brood_connection_recv_alloc(c, &data, 0);
                 expect("recv_alloc", n, RECV_ERRORS);
                 must((n >= 0) == (data != NULL));
-                must(n <= (ssize_t)peer_sent);
+                must(n <= (ssize_t)peer_sent && n <= largest_message);
                 free(data);
                 break;
         case 4:
                 n = brood_connection_next_size(c, 0);
                 expect("next_size", n, RECV_ERRORS);
+                must(n <= largest_message);
                 break;
         case 5:
                 n = brood_connection_poll(c, 0);
@@ -311,6 +315,7 @@ static void stage_frames(struct script *script)
         must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
         brood_connection_options options = { .max_message = limits[take_below(script, array_length(limits))] };
         must(brood_connection_new(&c, fds[0], &options) == 0);
+        largest_message = (ssize_t)(options.max_message ? options.max_message : BROOD_CONNECTION_MESSAGE_DEFAULT);
         for (int i = 0; i < STEPS_MAX && script->at < script->end; i++) {
                 switch (take_byte(script) % 4) {
                 case 0:
