@@ -14,6 +14,9 @@
  *     value.h        values and arrays that processes share
  *     atomic.h       counting and flagging in shared memory without a lock
  *     queue.h        a queue of messages between processes
+ *     connection.h   pipes, and messages over a stream
+ *     listener.h     connections between programs that are no relatives
+ *     pass.h         queues, locks and all the others over a connection
  *     pool.h         a pool of worker processes
  *     result.h       the result of a task
  */
@@ -24,8 +27,11 @@
 #include <brood/barrier.h>
 #include <brood/common.h>
 #include <brood/condition.h>
+#include <brood/connection.h>
 #include <brood/event.h>
+#include <brood/listener.h>
 #include <brood/lock.h>
+#include <brood/pass.h>
 #include <brood/pool.h>
 #include <brood/process.h>
 #include <brood/queue.h>
