@@ -425,6 +425,109 @@ static void test_queue_and_connection(void **state)
         brood_connection_free(here);
 }
 
+/* One of each; what the receiver does with it, its sender sees. */
+static int use_what_comes(void *arg)
+{
+        brood_connection *to = arg;
+        brood_lock *lock = NULL;
+        brood_rwlock *rwlock = NULL;
+        brood_semaphore *semaphore = NULL;
+        brood_condition *condition = NULL;
+        brood_event *event = NULL;
+        brood_barrier *barrier = NULL;
+        brood_shared *shared = NULL;
+        brood_array *array = NULL;
+
+        require_int(brood_connection_recv_lock(to, &lock, CHECK_HANG_MS), 0);
+        require_int(brood_connection_recv_rwlock(to, &rwlock, CHECK_HANG_MS), 0);
+        require_int(brood_connection_recv_semaphore(to, &semaphore, CHECK_HANG_MS), 0);
+        require_int(brood_connection_recv_condition(to, &condition, lock, CHECK_HANG_MS), 0);
+        require_int(brood_connection_recv_event(to, &event, CHECK_HANG_MS), 0);
+        require_int(brood_connection_recv_barrier(to, &barrier, NULL, NULL, CHECK_HANG_MS), 0);
+        require_int(brood_connection_recv_shared(to, &shared, CHECK_HANG_MS), 0);
+        require_int(brood_connection_recv_array(to, &array, sizeof(int), CHECK_HANG_MS), 0);
+
+        require_int(brood_lock_acquire(lock, 0), -EAGAIN); /* the sender has it */
+        require_int(brood_rwlock_acquire_write(rwlock, 0), -EAGAIN);
+        require_int(brood_rwlock_acquire_read(rwlock, 0), 0);
+        require_int(brood_semaphore_acquire(semaphore, 0), 0);
+        *(int *)brood_shared_data(shared) = 4711;
+        brood_array_of(array, int)[2] = 42;
+        require_int(brood_event_set(event), 0);
+        require_int(brood_condition_acquire(condition, CHECK_HANG_MS), 0); /* the sender waits for us */
+        require_int(brood_condition_notify_all(condition), 1);
+        require_int(brood_condition_release(condition), 0);
+        require(brood_barrier_wait(barrier, CHECK_HANG_MS) >= 0);
+
+        brood_condition_free(condition);
+        brood_lock_free(lock);
+        brood_rwlock_free(rwlock);
+        brood_semaphore_free(semaphore);
+        brood_event_free(event);
+        brood_barrier_free(barrier);
+        brood_shared_free(shared);
+        brood_array_free(array);
+        brood_connection_free(to);
+        return 0;
+}
+
+static void test_all_objects(void **state)
+{
+        (void)state;
+        brood_connection *here, *there;
+        brood_lock *lock;
+        brood_rwlock *rwlock;
+        brood_semaphore *semaphore;
+        brood_condition *condition;
+        brood_event *event;
+        brood_barrier *barrier;
+        brood_shared *shared;
+        brood_array *array;
+        make_pair(&here, &there);
+        pid_t pid = check_start(use_what_comes, there);
+        brood_connection_free(there);
+        assert_int_equal(brood_lock_new(&lock), 0);
+        assert_int_equal(brood_rwlock_new(&rwlock), 0);
+        assert_int_equal(brood_semaphore_new(&semaphore, 3, NULL), 0);
+        assert_int_equal(brood_condition_new(&condition, lock), 0);
+        assert_int_equal(brood_event_new(&event), 0);
+        assert_int_equal(brood_barrier_new(&barrier, 2, NULL), 0);
+        assert_int_equal(brood_shared_new(&shared, sizeof(int), NULL), 0);
+        assert_int_equal(brood_array_new(&array, 3, sizeof(int), NULL, NULL), 0);
+        assert_int_equal(brood_lock_acquire(lock, 0), 0);
+        assert_int_equal(brood_rwlock_acquire_read(rwlock, 0), 0);
+
+        assert_int_equal(brood_connection_send_lock(here, lock, CHECK_HANG_MS), 0);
+        assert_int_equal(brood_connection_send_rwlock(here, rwlock, CHECK_HANG_MS), 0);
+        assert_int_equal(brood_connection_send_semaphore(here, semaphore, CHECK_HANG_MS), 0);
+        assert_int_equal(brood_connection_send_condition(here, condition, CHECK_HANG_MS), 0);
+        assert_int_equal(brood_connection_send_event(here, event, CHECK_HANG_MS), 0);
+        assert_int_equal(brood_connection_send_barrier(here, barrier, CHECK_HANG_MS), 0);
+        assert_int_equal(brood_connection_send_shared(here, shared, CHECK_HANG_MS), 0);
+        assert_int_equal(brood_connection_send_array(here, array, CHECK_HANG_MS), 0);
+        assert_int_equal(brood_connection_send_lock(here, brood_array_lock(array), 0), -EINVAL);
+
+        assert_int_equal(brood_event_wait(event, CHECK_HANG_MS), 0);
+        assert_int_equal(brood_semaphore_get_value(semaphore), 2);
+        assert_int_equal(*(int *)brood_shared_data(shared), 4711);
+        assert_int_equal(brood_array_of(array, int)[2], 42);
+        assert_int_equal(brood_condition_wait(condition, CHECK_HANG_MS), 0);
+        assert_int_equal(brood_lock_release(lock), 0);
+        assert_true(brood_barrier_wait(barrier, CHECK_HANG_MS) >= 0);
+        assert_int_equal(check_wait(pid), 0);
+        assert_int_equal(brood_semaphore_get_value(semaphore), 3); /* it came back with the handle that held it */
+
+        brood_condition_free(condition);
+        brood_lock_free(lock);
+        brood_rwlock_free(rwlock);
+        brood_semaphore_free(semaphore);
+        brood_event_free(event);
+        brood_barrier_free(barrier);
+        brood_shared_free(shared);
+        brood_array_free(array);
+        brood_connection_free(here);
+}
+
 /* What claims to be a queue or a connection is looked at. */
 static void test_false_objects(void **state)
 {
@@ -458,7 +561,8 @@ int main(int argc, char **argv)
                 support_test(test_no_unix_socket),       support_test(test_wrong_descriptors),
                 support_test(test_nobody_takes_them),    support_test(test_objects),
                 support_test(test_object_in_parts),      support_test(test_wrong_objects),
-                support_test(test_queue_and_connection), support_test(test_false_objects),
+                support_test(test_queue_and_connection), support_test(test_all_objects),
+                support_test(test_false_objects),
         };
         return support_main(argc, argv, "descriptors", tests, array_length(tests), 60);
 }
