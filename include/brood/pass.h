@@ -38,8 +38,9 @@ static inline int brood_connection_send_queue(brood_connection *connection, broo
 }
 
 /* Receive a queue; free it with brood_queue_free().
- * Returns 0; -EINVAL (NULL); or as brood_connection_recv_object(), then brood_queue_attach(). *ret_queue is written on success
- *   only. */
+ * Returns 0; -EINVAL (NULL); the errors of brood_connection_recv_object(), and then, when the object is gone, those of
+ *   brood_queue_attach(): -EINVAL, -EPERM, -EUCLEAN, -EPROTONOSUPPORT, -ENOMEM, -EMFILE, -ENFILE. *ret_queue is written on
+ *   success only. */
 static inline int brood_connection_recv_queue(brood_connection *connection, brood_queue **ret_queue, int timeout_ms)
 {
         int fds[BROOD_QUEUE_DESCRIPTORS];
@@ -65,7 +66,8 @@ static inline int brood_connection_send_connection(brood_connection *connection,
 }
 
 /* Receive a connection.  The options are for brood_connection_new().
- * Returns 0; -EINVAL (NULL); or as brood_connection_recv_object(), then brood_connection_new(). */
+ * Returns 0; -EINVAL (NULL); the errors of brood_connection_recv_object(), and then, when the object is gone, those of
+ *   brood_connection_new(): -EINVAL, -E2BIG, -ENOMEM. *ret_connection is written on success only. */
 static inline int brood_connection_recv_connection(brood_connection *connection, brood_connection **ret_connection,
                                                    const brood_connection_options *options, int timeout_ms)
 {
