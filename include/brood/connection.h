@@ -124,7 +124,8 @@ BROOD_API int brood_connection_send(brood_connection *connection, const void *da
 BROOD_API int brood_connection_flush(brood_connection *connection, int timeout_ms);
 
 /* Receive the next message into `buf` of `room` bytes; waits for it.
- * Returns its size in bytes (which may be 0); -EAGAIN, -ETIMEDOUT (it is not here, or not as a whole: what has come is kept);
+ * Returns its size in bytes (which may be 0); -EAGAIN, -ETIMEDOUT (it is not here, or not as a whole: what has come is kept; or
+ *   another thread is receiving);
  *   -EMSGSIZE (it is larger than room, and stays: brood_connection_next_size() tells its size); -EPIPE (the stream has ended,
  *   and every message was received: Python raises EOFError); -ECONNRESET (it ended inside a message, or was cut off with
  *   messages of ours still unread); -EPROTO (what the other end sent is no message, or one beyond max_message); -EINVAL

@@ -137,9 +137,9 @@ typedef struct brood_client_options {
  * Returns 0; -EAGAIN, -ETIMEDOUT (the listener has not taken us in, or says nothing: perhaps it has no key); -ECONNREFUSED (nobody
  *   listens there); -ENOENT, -ENOTDIR (no such path); -EACCES; -EHOSTUNREACH, -ENETUNREACH, -EADDRNOTAVAIL; -EKEYREJECTED (it does
  *   not take our answer, or does not know the key: Python raises AuthenticationError); -EPROTO (it says what is no part of the
- *   protocol, or wants what refuse_md5 refuses); -ECONNRESET (it has hung up); -EINVAL (ret_connection or address NULL, or an address
- *   that is none of the above; a key that the listener would refuse too; max_message beyond its limit); -E2BIG (options from a
- *   newer brood); -EOPNOTSUPP (as for the listener); -ENOMEM; -EMFILE, -ENFILE.
+ *   protocol, or wants what refuse_md5 refuses); -ECONNRESET (it has hung up); -EINVAL (ret_connection or address NULL, or an
+ *   address that is none of the above; a key that the listener would refuse too; max_message beyond its limit); -E2BIG (options
+ *   from a newer brood); -EOPNOTSUPP (as for the listener); -ENOMEM; -EMFILE, -ENFILE.
  * Threads: any.  Signals: restarts after EINTR. */
 BROOD_API int brood_client_sized(brood_connection **ret_connection, const char *address,
                                  const brood_client_options *options, size_t options_size, int timeout_ms);

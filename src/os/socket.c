@@ -202,8 +202,8 @@ int socket_accept(int fd, struct stream *ret_stream)
         }
 }
 
-/* Over a Unix socket, connect(2) waits while the listener's backlog is full, and poll(2) cannot wait for that; but the socket may be
- * given a time limit of its own. */
+/* Over a Unix socket, connect(2) waits while the listener's backlog is full, and poll(2) cannot wait for that; but the socket may
+ * be given a time limit of its own. */
 static int connect_unix(int fd, const union address *address, socklen_t size, int64_t deadline)
 {
         for (;;) {

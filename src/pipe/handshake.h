@@ -10,10 +10,11 @@
  *     answer                 ->
  *                            <-                         #WELCOME#
  *
- * Each is a message (pipe/frame.h) of at most 256 bytes.  The answer is the HMAC of the whole question under the key.  Two dialects:
+ * Each is a message (pipe/frame.h) of at most 256 bytes.  The answer is the HMAC of the whole question under the key.  Two
+ * dialects:
  *
- *     since 3.12     the question is "{sha256}" and 40 random bytes, the answer "{sha256}" and the digest.  The name in the question
- *                    is a wish; the answer names what it is.
+ *     since 3.12     the question is "{sha256}" and 40 random bytes, the answer "{sha256}" and the digest.  The name in the
+ *                    question is a wish; the answer names what it is.
  *     before         the question is 20 random bytes, the answer the 16 bytes of HMAC-MD5.  Of our question such a peer sees bytes
  *                    to be signed as a whole, name and all.
  *
@@ -22,8 +23,8 @@
  * is a question: 20 bytes, or a digest's name and at least as many bytes in all.  Whoever answers wrongly is told #FAILURE#, and no
  * more is read from him.
  *
- * The calculation knows nothing of sockets: handshake_wants() tells how many bytes to put at handshake_room(), handshake_took() goes
- * on with them, and `out` is what is to be sent.  handshake_drive() does all of that with a stream.
+ * The calculation knows nothing of sockets: handshake_wants() tells how many bytes to put at handshake_room(), handshake_took()
+ * goes on with them, and `out` is what is to be sent.  handshake_drive() does all of that with a stream.
  */
 #ifndef BROOD_PIPE_HANDSHAKE_H
 #define BROOD_PIPE_HANDSHAKE_H

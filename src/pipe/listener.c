@@ -219,16 +219,18 @@ static void end(brood_listener *listener)
 
 /* ---- accepting ---- */
 
-/* The peer that has been at it for longest; NULL if there is none. */
+/* The peer that has been at it for longest; NULL if there is none.  They are few, and at the front. */
 static struct peer *oldest(const brood_listener *listener)
 {
-        struct peer *found = NULL;
+        struct peer *found = NULL, *peer = listener->peers;
 
-        if (listener->peer_count == 0)
-                return NULL;
-        for (struct peer *peer = listener->peers; peer < listener->peers + listener->max_pending; peer++)
-                if (peer->there && (found == NULL || peer->deadline < found->deadline))
+        for (size_t seen = 0; seen < listener->peer_count; peer++) {
+                if (!peer->there)
+                        continue;
+                seen++;
+                if (found == NULL || peer->deadline < found->deadline)
                         found = peer;
+        }
         return found;
 }
 

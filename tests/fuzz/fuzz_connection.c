@@ -8,8 +8,8 @@
  *     listener    up to four peers of a listener with a key; some know the key, and are right for as long as the script wants
  *     client      a listener that the handshake of a client talks to
  *
- * What must hold, whatever comes: no crash and no endless loop; each result is one that the header names; nothing is written behind a
- * caller's buffer; no allocation is larger than what has come allows; nobody gets in without the key; in the end no descriptor is
+ * What must hold, whatever comes: no crash and no endless loop; each result is one that the header names; nothing is written behind
+ * a caller's buffer; no allocation is larger than what has come allows; nobody gets in without the key; in the end no descriptor is
  * left.  The allocations are counted by the linker's --wrap, see meson.build.
  *
  * No call here may wait: all time limits are 0.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/fuzz/standalone.c: a fuzz target (FUZZ_NAME) without libFuzzer, as a test of the normal suite and to replay what libFuzzer found.
+ * tests/fuzz/standalone.c: a fuzz target (FUZZ_NAME) without libFuzzer, as a test of the normal suite and to replay what libFuzzer
+ * found.
  *
  *     test_fuzz_queue [--seed N] [--rounds N]   that many inputs drawn from the seed
  *     test_fuzz_queue FILE...                   these inputs

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/pipe/test_python_peer.c: a stock Python at the other end, in both roles: what include/brood/connection.h and listener.h say of
- * it.  Each Python that is found here plays: the system's, and those of 3.11, 3.12 and 3.13 in the PATH.
+ * tests/pipe/test_python_peer.c: a stock Python at the other end, in both roles: what include/brood/connection.h and listener.h say
+ * of it.  Each Python that is found here plays: the system's, and those of 3.11, 3.12 and 3.13 in the PATH.
  */
 #include "wire.h"
 
