@@ -274,7 +274,7 @@ static const struct sync_act acts[] = {
           .fill = queue_behind,
           .call = give_back,
           .settle = settle },
-        { .name = "acquire, in vain", .fill = hold, .call = take_and_give_back, .settle = settle },
+        { .name = "acquire, in vain", .wavering = true, .fill = hold, .call = take_and_give_back, .settle = settle },
         { .name = "acquire, times out",
           .value = SYNC_SHORT_MS,
           .wavering = true,

@@ -157,7 +157,7 @@ void sync_die(struct sync_scene *scene, int (*function)(void *scene))
         sync_expect(scene, "who was to die", info.si_status, SIGKILL);
 }
 
-int sync_help(struct sync_scene *scene, void (*function)(struct sync_scene *scene, struct sync_helper *helper))
+int sync_send(struct sync_scene *scene, void (*function)(struct sync_scene *scene, struct sync_helper *helper))
 {
         int number = scene->helpers++;
         struct sync_helper *helper = &scene->books->helpers[number];
@@ -171,6 +171,13 @@ int sync_help(struct sync_scene *scene, void (*function)(struct sync_scene *scen
                 _exit(0);
         }
         helper->pid = pid;
+        return number;
+}
+
+int sync_help(struct sync_scene *scene, void (*function)(struct sync_scene *scene, struct sync_helper *helper))
+{
+        int number = sync_send(scene, function);
+        struct sync_helper *helper = &scene->books->helpers[number];
         if (!check_reaches(&helper->begun, 1, CHECK_HANG_MS) || !check_asleep(helper->pid))
                 sync_complain(scene, "helper %d does not sleep", number);
         return number;
@@ -205,7 +212,7 @@ void sync_run(struct sync_scene *scene, int count, int (*function)(void *scene))
 
 bool sync_seldom(void)
 {
-        return support_random(8) == 0;
+        return support_random(100) == 0;
 }
 
 /* ---- who is inside ---- */

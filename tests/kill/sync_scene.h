@@ -30,7 +30,7 @@
 
 enum {
         SYNC_SEATS = 2,
-        SYNC_HELPERS = 4,
+        SYNC_HELPERS = 8,
         SYNC_WAIT_MS = 1000,  /* nobody may wait longer */
         SYNC_LIMIT_MS = 2000, /* of a call that must not come near it */
         SYNC_LONG_MS = 20000, /* of one that is to be woken, however slowly it is stepped */
@@ -44,7 +44,7 @@ struct sync_act {
         const char *name;
         int value;   /* what it means is the object's affair */
         bool marked; /* a process has died with the object in its hands before */
-        bool recursive, bounded, events;
+        bool recursive, bounded, events, polled;
         bool frees;    /* the victim frees its handle, or one of its own */
         bool crowd;    /* somebody else sleeps beside the victim, and comes after it */
         bool cold;     /* the victim has never used the object before */
@@ -144,7 +144,8 @@ int sync_progress_of(struct sync_scene *scene);
 /* A process that calls the function, and dies of it. */
 void sync_die(struct sync_scene *scene, int (*function)(void *scene));
 
-/* A process that waits in the function, asleep by now.  Its number. */
+/* A process that calls the function; or that waits in it, asleep by now.  Its number. */
+int sync_send(struct sync_scene *scene, void (*function)(struct sync_scene *scene, struct sync_helper *helper));
 int sync_help(struct sync_scene *scene, void (*function)(struct sync_scene *scene, struct sync_helper *helper));
 /* It returns in time: its result. */
 int sync_await(struct sync_scene *scene, int helper);
@@ -153,7 +154,7 @@ bool sync_is_waiting(struct sync_scene *scene, int helper);
 /* Fresh processes that all call the function, which returns 0. */
 void sync_run(struct sync_scene *scene, int count, int (*function)(void *scene));
 
-/* Once in eight scenes: what takes long is not looked at each time. */
+/* Once in a while: what takes long is not looked at each time. */
 bool sync_seldom(void);
 
 /* Who is inside what only one, or any number of readers, may be in. */

@@ -32,7 +32,7 @@ static struct {
 static long next_beside(void *arg, long after)
 {
         struct sync_scene *scene = arg;
-        return after + 1 + (long)check_random(&scene->chance, 40);
+        return after + 1 + (long)check_random(&scene->chance, 300);
 }
 
 static void do_beside(void *arg)
@@ -191,7 +191,32 @@ static void test_killed_in_lock(void **state)
         kill_in(&sync_lock);
 }
 
-static const struct sync_object *const objects[] = { &sync_lock };
+static void test_killed_in_semaphore(void **state)
+{
+        (void)state;
+        kill_in(&sync_semaphore);
+}
+
+static void test_killed_in_event(void **state)
+{
+        (void)state;
+        kill_in(&sync_event);
+}
+
+static void test_killed_in_rwlock(void **state)
+{
+        (void)state;
+        kill_in(&sync_rwlock);
+}
+
+static void test_killed_in_barrier(void **state)
+{
+        (void)state;
+        kill_in(&sync_barrier);
+}
+
+static const struct sync_object *const objects[] = { &sync_lock, &sync_semaphore, &sync_event, &sync_rwlock,
+                                                     &sync_barrier };
 
 static void test_killed_in_pairs(void **state)
 {
@@ -222,8 +247,9 @@ static void test_fault_is_noticed(void **state)
 int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
-                support_test(test_killed_in_lock),
-                support_test(test_killed_in_pairs),
+                support_test(test_killed_in_lock),    support_test(test_killed_in_semaphore),
+                support_test(test_killed_in_event),   support_test(test_killed_in_rwlock),
+                support_test(test_killed_in_barrier), support_test(test_killed_in_pairs),
         };
         const struct CMUnitTest faulty[] = { support_test(test_fault_is_noticed) };
         if (argc > 1 && !strcmp(argv[1], "--expect-failure")) {
