@@ -3,7 +3,8 @@
 """check-man.py PAGES INCLUDE [CC...]: the manual pages (doc/man) and the public headers say the same.
 
 - Every function that a header marks with BROOD_API, or defines inline or as a macro, is in the NAME of exactly one page and in
-  its SYNOPSIS, has a link of its own name in the list of meson.build, and nothing else is in either.
+  its SYNOPSIS, has a link of its own name in the list of meson.build, and nothing else is in either.  (A name that ends in an
+  underscore is a header's own.)
 - Every errno that a header names for a function is in the RETURN VALUE or ERRORS of that function's page; and a page names no errno
   that neither the headers of its functions nor common.h name.
 - Every constant of the headers is in some page.
@@ -25,7 +26,7 @@ DIRECTIVE = re.compile(r"^[ \t]*#(?![ \t]*define[ \t]+brood_\w+\()(?:\\\n|[^\n])
 # A declaration with the comment before it, if there is one; a function without one is described by the comment before.
 DECLARED = re.compile(
     r"(?P<text>/\*(?:(?!\*/).)*\*/)"
-    r"|(?:\bBROOD_API\b[^;{}()]*?|^static inline\b[^;{}()]*?|^#define[ \t]+)\b(?P<name>brood_\w+)\s*\(",
+    r"|(?:\bBROOD_API\b[^;{}()]*?|^static inline\b[^;{}()]*?|^#define[ \t]+)\b(?P<name>brood_\w*[^\W_])\s*\(",
     re.S | re.M,
 )
 ERRNO = re.compile(r"-(E[A-Z0-9]+)\b")

@@ -48,15 +48,15 @@ enum brood_object {
 };
 
 /* An object has said which its descriptors are, or failed to: send them. */
-static inline int brood_pass_described(int described, brood_connection *connection, uint32_t kind,
-                                       const int *descriptors, size_t count, int timeout_ms)
+static inline int brood_pass_described_(int described, brood_connection *connection, uint32_t kind,
+                                        const int *descriptors, size_t count, int timeout_ms)
 {
         return described < 0 ? described
                              : brood_connection_send_object(connection, kind, descriptors, count, timeout_ms);
 }
 
 /* An attach has duplicated what it needs, or failed: what was received is closed.  Returns what the attach did. */
-static inline int brood_pass_received(int attached, const int *descriptors, size_t count)
+static inline int brood_pass_received_(int attached, const int *descriptors, size_t count)
 {
         for (size_t i = 0; i < count; i++)
                 close(descriptors[i]);
@@ -95,12 +95,13 @@ static inline int brood_connection_send_queue(brood_connection *connection, broo
 {
         int fds[BROOD_QUEUE_DESCRIPTORS];
 
-        return brood_pass_described(brood_queue_descriptors(queue, fds), connection, BROOD_OBJECT_QUEUE, fds,
-                                    BROOD_QUEUE_DESCRIPTORS, timeout_ms);
+        return brood_pass_described_(brood_queue_descriptors(queue, fds), connection, BROOD_OBJECT_QUEUE, fds,
+                                     BROOD_QUEUE_DESCRIPTORS, timeout_ms);
 }
 
 /* Receive one; end it with brood_queue_free().
- * Returns 0; -EINVAL (NULL); or as brood_connection_recv_object(), then brood_queue_attach(). */
+ * Returns 0; -EINVAL (NULL); the errors of brood_connection_recv_object(), and then, when the object is gone, those of
+ *   brood_queue_attach(): -EINVAL, -EPERM, -EUCLEAN, -EPROTONOSUPPORT, -ENOMEM, -EMFILE, -ENFILE. */
 static inline int brood_connection_recv_queue(brood_connection *connection, brood_queue **ret_queue, int timeout_ms)
 {
         int fds[BROOD_QUEUE_DESCRIPTORS];
@@ -108,7 +109,7 @@ static inline int brood_connection_recv_queue(brood_connection *connection, broo
                                   : brood_connection_recv_object(connection, BROOD_OBJECT_QUEUE, fds,
                                                                  BROOD_QUEUE_DESCRIPTORS, timeout_ms);
 
-        return r < 0 ? r : brood_pass_received(brood_queue_attach(ret_queue, fds), fds, BROOD_QUEUE_DESCRIPTORS);
+        return r < 0 ? r : brood_pass_received_(brood_queue_attach(ret_queue, fds), fds, BROOD_QUEUE_DESCRIPTORS);
 }
 
 /* Send a Lock or RLock.
@@ -117,8 +118,8 @@ static inline int brood_connection_send_lock(brood_connection *connection, brood
 {
         int fds[BROOD_LOCK_DESCRIPTORS];
 
-        return brood_pass_described(brood_lock_descriptors(lock, fds), connection, BROOD_OBJECT_LOCK, fds,
-                                    BROOD_LOCK_DESCRIPTORS, timeout_ms);
+        return brood_pass_described_(brood_lock_descriptors(lock, fds), connection, BROOD_OBJECT_LOCK, fds,
+                                     BROOD_LOCK_DESCRIPTORS, timeout_ms);
 }
 
 /* Receive one; end it with brood_lock_free().
@@ -130,7 +131,7 @@ static inline int brood_connection_recv_lock(brood_connection *connection, brood
                                  : brood_connection_recv_object(connection, BROOD_OBJECT_LOCK, fds,
                                                                 BROOD_LOCK_DESCRIPTORS, timeout_ms);
 
-        return r < 0 ? r : brood_pass_received(brood_lock_attach(ret_lock, fds), fds, BROOD_LOCK_DESCRIPTORS);
+        return r < 0 ? r : brood_pass_received_(brood_lock_attach(ret_lock, fds), fds, BROOD_LOCK_DESCRIPTORS);
 }
 
 /* Send a reader/writer lock.  Returns 0; -EINVAL (NULL); or as brood_connection_send_object(). */
@@ -138,8 +139,8 @@ static inline int brood_connection_send_rwlock(brood_connection *connection, bro
 {
         int fds[BROOD_RWLOCK_DESCRIPTORS];
 
-        return brood_pass_described(brood_rwlock_descriptors(rwlock, fds), connection, BROOD_OBJECT_RWLOCK, fds,
-                                    BROOD_RWLOCK_DESCRIPTORS, timeout_ms);
+        return brood_pass_described_(brood_rwlock_descriptors(rwlock, fds), connection, BROOD_OBJECT_RWLOCK, fds,
+                                     BROOD_RWLOCK_DESCRIPTORS, timeout_ms);
 }
 
 /* Receive one; end it with brood_rwlock_free().
@@ -151,7 +152,7 @@ static inline int brood_connection_recv_rwlock(brood_connection *connection, bro
                                    : brood_connection_recv_object(connection, BROOD_OBJECT_RWLOCK, fds,
                                                                   BROOD_RWLOCK_DESCRIPTORS, timeout_ms);
 
-        return r < 0 ? r : brood_pass_received(brood_rwlock_attach(ret_rwlock, fds), fds, BROOD_RWLOCK_DESCRIPTORS);
+        return r < 0 ? r : brood_pass_received_(brood_rwlock_attach(ret_rwlock, fds), fds, BROOD_RWLOCK_DESCRIPTORS);
 }
 
 /* Send a semaphore.  Returns 0; -EINVAL (NULL); or as brood_connection_send_object(). */
@@ -160,8 +161,8 @@ static inline int brood_connection_send_semaphore(brood_connection *connection, 
 {
         int fds[BROOD_SEMAPHORE_DESCRIPTORS];
 
-        return brood_pass_described(brood_semaphore_descriptors(semaphore, fds), connection, BROOD_OBJECT_SEMAPHORE,
-                                    fds, BROOD_SEMAPHORE_DESCRIPTORS, timeout_ms);
+        return brood_pass_described_(brood_semaphore_descriptors(semaphore, fds), connection, BROOD_OBJECT_SEMAPHORE,
+                                     fds, BROOD_SEMAPHORE_DESCRIPTORS, timeout_ms);
 }
 
 /* Receive one; end it with brood_semaphore_free().
@@ -176,7 +177,7 @@ static inline int brood_connection_recv_semaphore(brood_connection *connection, 
 
         return r < 0
                    ? r
-                   : brood_pass_received(brood_semaphore_attach(ret_semaphore, fds), fds, BROOD_SEMAPHORE_DESCRIPTORS);
+                   : brood_pass_received_(brood_semaphore_attach(ret_semaphore, fds), fds, BROOD_SEMAPHORE_DESCRIPTORS);
 }
 
 /* Send a condition, with its lock.  Returns 0; -EINVAL (NULL); or as brood_connection_send_object(). */
@@ -185,8 +186,8 @@ static inline int brood_connection_send_condition(brood_connection *connection, 
 {
         int fds[BROOD_CONDITION_DESCRIPTORS];
 
-        return brood_pass_described(brood_condition_descriptors(condition, fds), connection, BROOD_OBJECT_CONDITION,
-                                    fds, BROOD_CONDITION_DESCRIPTORS, timeout_ms);
+        return brood_pass_described_(brood_condition_descriptors(condition, fds), connection, BROOD_OBJECT_CONDITION,
+                                     fds, BROOD_CONDITION_DESCRIPTORS, timeout_ms);
 }
 
 /* Receive one; end it with brood_condition_free().  `lock` as for brood_condition_attach().
@@ -200,8 +201,8 @@ static inline int brood_connection_recv_condition(brood_connection *connection, 
                                                                      BROOD_CONDITION_DESCRIPTORS, timeout_ms);
 
         return r < 0 ? r
-                     : brood_pass_received(brood_condition_attach(ret_condition, fds, lock), fds,
-                                           BROOD_CONDITION_DESCRIPTORS);
+                     : brood_pass_received_(brood_condition_attach(ret_condition, fds, lock), fds,
+                                            BROOD_CONDITION_DESCRIPTORS);
 }
 
 /* Send an event.  Returns 0; -EINVAL (NULL); or as brood_connection_send_object(). */
@@ -209,8 +210,8 @@ static inline int brood_connection_send_event(brood_connection *connection, broo
 {
         int fds[BROOD_EVENT_DESCRIPTORS];
 
-        return brood_pass_described(brood_event_descriptors(event, fds), connection, BROOD_OBJECT_EVENT, fds,
-                                    BROOD_EVENT_DESCRIPTORS, timeout_ms);
+        return brood_pass_described_(brood_event_descriptors(event, fds), connection, BROOD_OBJECT_EVENT, fds,
+                                     BROOD_EVENT_DESCRIPTORS, timeout_ms);
 }
 
 /* Receive one; end it with brood_event_free().
@@ -222,7 +223,7 @@ static inline int brood_connection_recv_event(brood_connection *connection, broo
                                   : brood_connection_recv_object(connection, BROOD_OBJECT_EVENT, fds,
                                                                  BROOD_EVENT_DESCRIPTORS, timeout_ms);
 
-        return r < 0 ? r : brood_pass_received(brood_event_attach(ret_event, fds), fds, BROOD_EVENT_DESCRIPTORS);
+        return r < 0 ? r : brood_pass_received_(brood_event_attach(ret_event, fds), fds, BROOD_EVENT_DESCRIPTORS);
 }
 
 /* Send a barrier.  Returns 0; -EINVAL (NULL); or as brood_connection_send_object(). */
@@ -230,8 +231,8 @@ static inline int brood_connection_send_barrier(brood_connection *connection, br
 {
         int fds[BROOD_BARRIER_DESCRIPTORS];
 
-        return brood_pass_described(brood_barrier_descriptors(barrier, fds), connection, BROOD_OBJECT_BARRIER, fds,
-                                    BROOD_BARRIER_DESCRIPTORS, timeout_ms);
+        return brood_pass_described_(brood_barrier_descriptors(barrier, fds), connection, BROOD_OBJECT_BARRIER, fds,
+                                     BROOD_BARRIER_DESCRIPTORS, timeout_ms);
 }
 
 /* Receive one; end it with brood_barrier_free().  `action` and `arg` as for brood_barrier_attach().
@@ -245,8 +246,8 @@ static inline int brood_connection_recv_barrier(brood_connection *connection, br
                                                                    BROOD_BARRIER_DESCRIPTORS, timeout_ms);
 
         return r < 0 ? r
-                     : brood_pass_received(brood_barrier_attach(ret_barrier, fds, action, arg), fds,
-                                           BROOD_BARRIER_DESCRIPTORS);
+                     : brood_pass_received_(brood_barrier_attach(ret_barrier, fds, action, arg), fds,
+                                            BROOD_BARRIER_DESCRIPTORS);
 }
 
 /* Send a piece of shared memory.  Returns 0; -EINVAL (NULL); or as brood_connection_send_object(). */
@@ -254,8 +255,8 @@ static inline int brood_connection_send_shared(brood_connection *connection, con
 {
         int fds[BROOD_SHARED_DESCRIPTORS];
 
-        return brood_pass_described(brood_shared_descriptors(shared, fds), connection, BROOD_OBJECT_SHARED, fds,
-                                    BROOD_SHARED_DESCRIPTORS, timeout_ms);
+        return brood_pass_described_(brood_shared_descriptors(shared, fds), connection, BROOD_OBJECT_SHARED, fds,
+                                     BROOD_SHARED_DESCRIPTORS, timeout_ms);
 }
 
 /* Receive one; end it with brood_shared_free().
@@ -267,7 +268,7 @@ static inline int brood_connection_recv_shared(brood_connection *connection, bro
                                    : brood_connection_recv_object(connection, BROOD_OBJECT_SHARED, fds,
                                                                   BROOD_SHARED_DESCRIPTORS, timeout_ms);
 
-        return r < 0 ? r : brood_pass_received(brood_shared_attach(ret_shared, fds), fds, BROOD_SHARED_DESCRIPTORS);
+        return r < 0 ? r : brood_pass_received_(brood_shared_attach(ret_shared, fds), fds, BROOD_SHARED_DESCRIPTORS);
 }
 
 /* Send an array, or a value.  Returns 0; -EINVAL (NULL); or as brood_connection_send_object(). */
@@ -275,8 +276,8 @@ static inline int brood_connection_send_array(brood_connection *connection, cons
 {
         int fds[BROOD_ARRAY_DESCRIPTORS];
 
-        return brood_pass_described(brood_array_descriptors(array, fds), connection, BROOD_OBJECT_ARRAY, fds,
-                                    BROOD_ARRAY_DESCRIPTORS, timeout_ms);
+        return brood_pass_described_(brood_array_descriptors(array, fds), connection, BROOD_OBJECT_ARRAY, fds,
+                                     BROOD_ARRAY_DESCRIPTORS, timeout_ms);
 }
 
 /* Receive one; end it with brood_array_free().  `item_size` as for brood_array_attach().
@@ -289,8 +290,9 @@ static inline int brood_connection_recv_array(brood_connection *connection, broo
                                   : brood_connection_recv_object(connection, BROOD_OBJECT_ARRAY, fds,
                                                                  BROOD_ARRAY_DESCRIPTORS, timeout_ms);
 
-        return r < 0 ? r
-                     : brood_pass_received(brood_array_attach(ret_array, fds, item_size), fds, BROOD_ARRAY_DESCRIPTORS);
+        return r < 0
+                   ? r
+                   : brood_pass_received_(brood_array_attach(ret_array, fds, item_size), fds, BROOD_ARRAY_DESCRIPTORS);
 }
 
 #ifdef __cplusplus
