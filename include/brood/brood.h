@@ -13,6 +13,7 @@
  *     queue.h        a queue of messages between processes
  *     pool.h         a pool of worker processes
  *     result.h       the result of a task
+ *     wait.h         waiting for any of many things
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
@@ -28,5 +29,6 @@
 #include <brood/result.h>
 #include <brood/rwlock.h>
 #include <brood/semaphore.h>
+#include <brood/wait.h>
 
 #endif
