@@ -17,8 +17,8 @@
  *
  * Death.  Who dies while it waits is no longer counted, and a notification that it had got and not used goes to the next one.
  * If the lock's holder dies, those who wait are woken and get BROOD_HOLDER_DIED with the lock, one after the other, for what they
- * wait for may never come; as long as the lock is marked, no wait lasts.  Both within about half a second.  Killed in notify, a process has notified the first of those that
- * it was to notify, or none, or all.
+ * wait for may never come; as long as the lock is marked, no wait lasts.  Both within about half a second.  Killed in notify, a
+ * process has notified the first of those that it was to notify, or none, or all.
  *
  * A thread that waits while another frees the handle gets -ECANCELED, without the lock.  All users must be in one PID namespace;
  * nothing checks that.

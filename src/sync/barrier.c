@@ -12,8 +12,8 @@
  *     any        --abort-->              BROKEN
  *
  * The states are those of Python's threading.Barrier, with ACTING for what is under its lock.  Each arrow is one change of the
- * ledger, so that a death comes before it or after it.  Draining is what lets a waiter learn what became of its own round: no new one
- * begins before it has left, or is dead.
+ * ledger, so that a death comes before it or after it.  Draining is what lets a waiter learn what became of its own round: no
+ * new one begins before it has left, or is dead.
  */
 #include "os/clock.h"
 #include "os/options.h"
@@ -308,9 +308,33 @@ static int withdraw(struct brood_barrier *b, struct call *call, int why)
         return why;
 }
 
+static int wait_for_others(struct brood_barrier *b, struct call *call, int64_t deadline)
+{
+        const struct wait arrive = { .look = look_arrive, .word = &b->shared->sleepers };
+        const struct wait leave = { .look = look_leave, .word = &b->shared->sleepers };
+        struct user *user = &b->object.user;
+        int failed = 0;
+
+        /* Before the arrival that releases the others: are they still there? */
+        if (round_of(ledger_read(&b->ledger)).inside + 1 >= b->parties)
+                user_watch(user);
+        int r = user_wait(user, &arrive, call, deadline);
+        if (r < 0)
+                return r;
+        if (call->index + 1 >= b->parties) {
+                if (b->action != NULL)
+                        failed = act(b);
+                else
+                        user_wake_all(user, &b->shared->sleepers);
+        }
+        r = user_wait(user, &leave, call, deadline);
+        if (r == -EAGAIN || r == -ETIMEDOUT || r == -ECANCELED)
+                r = withdraw(b, call, r);
+        return failed < 0 ? failed : r < 0 ? r : (int)call->index;
+}
+
 int brood_barrier_wait(brood_barrier *barrier, int timeout_ms)
 {
-        int64_t deadline = deadline_after_ms(timeout_ms);
         struct call call = { 0 };
 
         if (barrier == NULL)
@@ -319,26 +343,10 @@ int brood_barrier_wait(brood_barrier *barrier, int timeout_ms)
         int r = user_own(user, &call.owner);
         if (r < 0)
                 return r;
-        /* Before the arrival that releases the others: are they still there? */
-        if (round_of(ledger_read(&barrier->ledger)).inside + 1 >= barrier->parties)
-                user_watch(user);
-        const struct wait arrive = { .look = look_arrive, .word = &barrier->shared->sleepers };
-        r = user_wait(user, &arrive, &call, deadline);
-        if (r < 0)
-                return r;
-
-        int failed = 0;
-        if (call.index + 1 >= barrier->parties) {
-                if (barrier->action != NULL)
-                        failed = act(barrier);
-                else
-                        user_wake_all(user, &barrier->shared->sleepers);
-        }
-        const struct wait leave = { .look = look_leave, .word = &barrier->shared->sleepers };
-        r = user_wait(user, &leave, &call, deadline);
-        if (r == -EAGAIN || r == -ETIMEDOUT || r == -ECANCELED)
-                r = withdraw(barrier, &call, r);
-        return failed < 0 ? failed : r < 0 ? r : (int)call.index;
+        user_enter(user);
+        r = wait_for_others(barrier, &call, deadline_after_ms(timeout_ms));
+        user_leave(user);
+        return r;
 }
 
 /* ---- the rest ---- */

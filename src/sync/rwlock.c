@@ -195,23 +195,6 @@ static int look_write(void *object, void *context)
         return users.readers == 0 ? acquired(users) : -EAGAIN;
 }
 
-static int acquire(struct brood_rwlock *lock, int (*look)(void *object, void *call), struct call *call, int timeout_ms)
-{
-        int r = user_own(&lock->object.user, &call->owner);
-
-        if (r < 0)
-                return r;
-        const struct wait wait = { .look = look, .word = &lock->shared->sleepers };
-        return user_wait(&lock->object.user, &wait, call, deadline_after_ms(timeout_ms));
-}
-
-int brood_rwlock_acquire_read(brood_rwlock *lock, int timeout_ms)
-{
-        struct call call = { 0 };
-
-        return lock == NULL ? -EINVAL : acquire(lock, look_read, &call, timeout_ms);
-}
-
 /* This process is no longer the writer. */
 static void end_writing(struct brood_rwlock *lock)
 {
@@ -226,16 +209,34 @@ static void end_writing(struct brood_rwlock *lock)
         user_wake_all(&lock->object.user, &lock->shared->sleepers);
 }
 
-int brood_rwlock_acquire_write(brood_rwlock *lock, int timeout_ms)
+static int acquire(struct brood_rwlock *lock, int (*look)(void *object, void *call), int timeout_ms)
 {
+        const struct wait wait = { .look = look, .word = &lock->shared->sleepers };
+        struct user *user = &lock->object.user;
         struct call call = { 0 };
+        int r = user_own(user, &call.owner);
 
-        if (lock == NULL)
-                return -EINVAL;
-        int r = acquire(lock, look_write, &call, timeout_ms);
+        if (r < 0)
+                return r;
+        r = look(lock, &call);
+        if (__builtin_expect(r != -EAGAIN, 1))
+                return r;
+        user_enter(user);
+        r = user_wait(user, &wait, &call, deadline_after_ms(timeout_ms));
         if (r < 0 && call.claimed)
                 end_writing(lock);
+        user_leave(user);
         return r;
+}
+
+int brood_rwlock_acquire_read(brood_rwlock *lock, int timeout_ms)
+{
+        return lock == NULL ? -EINVAL : acquire(lock, look_read, timeout_ms);
+}
+
+int brood_rwlock_acquire_write(brood_rwlock *lock, int timeout_ms)
+{
+        return lock == NULL ? -EINVAL : acquire(lock, look_write, timeout_ms);
 }
 
 /* ---- releasing, asking ---- */
