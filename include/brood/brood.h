@@ -11,6 +11,9 @@
  *     event.h        Event
  *     barrier.h      Barrier
  *     queue.h        a queue of messages between processes
+ *     connection.h   a pipe or socket between two ends, for messages
+ *     listener.h     connections between programs that are no relatives
+ *     pass.h         objects sent over a connection
  *     pool.h         a pool of worker processes
  *     result.h       the result of a task
  *     wait.h         waiting for any of many things
@@ -21,8 +24,11 @@
 #include <brood/barrier.h>
 #include <brood/common.h>
 #include <brood/condition.h>
+#include <brood/connection.h>
 #include <brood/event.h>
+#include <brood/listener.h>
 #include <brood/lock.h>
+#include <brood/pass.h>
 #include <brood/pool.h>
 #include <brood/process.h>
 #include <brood/queue.h>
