@@ -16,6 +16,7 @@
 #include "pool/pool.h"
 #include "queue/queue.h"
 
+#include <brood/connection.h>
 #include <brood/event.h>
 #include <brood/process.h>
 #include <brood/wait.h>
@@ -65,6 +66,9 @@ static int descriptor_of(const brood_waitable *one, int *ret_fd)
         case BROOD_WAITABLE_EVENT:
                 fd = brood_event_fileno(one->event);
                 break;
+        case BROOD_WAITABLE_CONNECTION:
+                fd = brood_connection_fileno(one->connection);
+                break;
         case BROOD_WAITABLE_RESULT:
                 fd = brood_result_ready(one->result);
                 return fd < 0 ? fd : 0;
@@ -87,6 +91,8 @@ static int is_ready(const brood_waitable *one, bool polled)
                 return brood_event_is_set(one->event);
         case BROOD_WAITABLE_RESULT:
                 return brood_result_ready(one->result);
+        case BROOD_WAITABLE_CONNECTION:
+                return brood_connection_poll(one->connection, 0);
         default:
                 return polled;
         }

@@ -123,6 +123,7 @@ static void test_bad_input(void **state)
         check_refused(brood_waitable_queue(NULL), -EINVAL);
         check_refused(brood_waitable_event(NULL), -EINVAL);
         check_refused(brood_waitable_result(NULL), -EINVAL);
+        check_refused(brood_waitable_connection(NULL), -EINVAL);
         check_refused(brood_waitable_fd(-1), -EBADF);
         check_refused(brood_waitable_fd(1000), -EBADF);
         assert_int_equal(brood_process_new(&p, &(brood_process_options){ .target = never }), 0);
@@ -196,6 +197,42 @@ static void test_each_kind(void **state)
                 brood_queue_free(q);
                 close(ends[0]);
         }
+}
+
+static void test_connection(void **state)
+{
+        (void)state;
+        brood_connection *here, *there;
+        char buf[8];
+
+        assert_int_equal(brood_pipe(&here, &there, false), 0);
+        brood_waitable one = brood_waitable_connection(here);
+        check_refused(brood_waitable_connection(there), -EBADF);
+        check_ready(&one, 1, 0, SHORT_MS);
+        assert_int_equal(brood_connection_send(there, "ping", 4, 0), 0);
+        check_ready(&one, 1, 1, BROOD_FOREVER);
+        /* A message that has been looked at is in this process, and the kernel knows nothing of it. */
+        assert_int_equal(brood_connection_send(there, "", 0, 0), 0);
+        assert_int_equal(brood_connection_recv(here, buf, sizeof buf, 0), 4);
+        assert_int_equal(brood_connection_next_size(here, 0), 0);
+        check_ready(&one, 1, 1, BROOD_FOREVER);
+        assert_int_equal(brood_connection_recv(here, buf, sizeof buf, 0), 0);
+        check_ready(&one, 1, 0, SHORT_MS);
+        /* A part of one is something, until it was taken. */
+        assert_int_equal(write(brood_connection_fileno(there), "\0\0\0\4pi", 6), 6);
+        check_ready(&one, 1, 1, BROOD_FOREVER);
+        assert_int_equal(brood_connection_recv(here, buf, sizeof buf, 0), -EAGAIN);
+        check_ready(&one, 1, 0, SHORT_MS);
+        assert_int_equal(write(brood_connection_fileno(there), "ng", 2), 2);
+        check_ready(&one, 1, 1, BROOD_FOREVER);
+        assert_int_equal(brood_connection_recv(here, buf, sizeof buf, 0), 4);
+        brood_connection_free(there);
+        check_ready(&one, 1, 1, BROOD_FOREVER);
+        assert_int_equal(brood_connection_recv(here, buf, sizeof buf, 0), -EPIPE);
+        check_ready(&one, 1, 1, BROOD_FOREVER);
+        brood_connection_close(here);
+        check_refused(one, -EBADF);
+        brood_connection_free(here);
 }
 
 /* One that does not come alone, and one that is there before anybody asks. */
@@ -663,6 +700,30 @@ static void test_a_keeper_is_killed(void **state)
         tasks_finish();
 }
 
+/* The other end of a connection, in a process that is killed. */
+static void test_a_peer_is_killed(void **state)
+{
+        (void)state;
+        brood_connection *here, *there;
+        brood_queue *q = make_queue(4);
+        int ends[2];
+
+        assert_int_equal(brood_pipe(&here, &there, true), 0);
+        assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        pid_t pid = check_start(live, ends);
+        brood_connection_free(there);
+        brood_waitable what[] = { brood_waitable_queue(q), brood_waitable_connection(here) };
+        check_ready(what, 2, 0, SHORT_MS);
+        assert_int_equal(wait_while_killed(what, 2, pid, "a peer"), 1);
+        assert_true(what[1].ready);
+        assert_int_equal(brood_connection_recv(here, NULL, 0, 0), -EPIPE);
+        assert_int_equal(check_wait(pid), -SIGKILL);
+        brood_connection_free(here);
+        brood_queue_free(q);
+        close(ends[0]);
+        close(ends[1]);
+}
+
 static int wait_for_ever(void *arg)
 {
         struct waiter *waiter = arg;
@@ -701,6 +762,7 @@ int main(int argc, char **argv)
         static const struct CMUnitTest tests[] = {
                 support_test(test_bad_input),
                 support_test(test_each_kind),
+                support_test(test_connection),
                 support_test(test_duplicates),
                 support_test(test_hundreds),
                 support_test(test_several_pools),
@@ -714,6 +776,7 @@ int main(int argc, char **argv)
                 support_test(test_a_writer_is_killed),
                 support_test(test_a_worker_is_killed),
                 support_test(test_a_keeper_is_killed),
+                support_test(test_a_peer_is_killed),
                 support_test(test_a_waiter_is_killed),
         };
         return support_main(argc, argv, "wait many", tests, array_length(tests), 100);
