@@ -24,8 +24,8 @@
  *     pthread         pthread_rwlock_t, pthread_cond_t with a plain mutex, pthread_barrier_t: process-shared, none survives a death
  *     sem             sem_t, process-shared; as an event, it is posted and waited for
  *
- * The books: what is changed under a lock is not atomic, and must come to the right sum; answers carry the number of the question; who
- * leaves a barrier finds that the other has arrived.
+ * The books: what is changed under a lock is not atomic, and must come to the right sum; answers carry the number of the
+ * question; who leaves a barrier finds that the other has arrived.
  */
 #include "bench.h"
 
