@@ -44,6 +44,9 @@ DOOR_OF = {
     "listener": "pipe",
     "pool": "pool",
     "result": "pool",
+    "shared": "shm",
+    "value": "sync",
+    "atomic": "sync",
     "wait": "wait",
 }
 

@@ -60,7 +60,7 @@ static inline int brood_barrier_new(brood_barrier **ret_barrier, int parties, co
 BROOD_API void brood_barrier_free(brood_barrier *barrier);
 
 /* Arrive, and wait for the others.
- * Returns a number from 0 to parties - 1, in the order of the arrivals, each once; -EPIPE (the barrier is broken, or was reset
+ * Returns a number from 0 to parties - 1, each once, in no order that means anything; -EPIPE (the barrier is broken, or was reset
  *   meanwhile); -EAGAIN, -ETIMEDOUT (not all came in time; that breaks the barrier.  Or those who were released before have not all
  *   left in time: that does not); the action's own negative errno; -EINVAL (NULL); -EUSERS (1,023 processes use it already);
  *   -ENOMEM; -ECANCELED (freed by another thread).

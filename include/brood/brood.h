@@ -3,17 +3,20 @@
  * brood/brood.h: all of brood.
  *
  *     common.h       errors, time limits, options
- *     process.h      processes, process classes, fork, wait
+ *     process.h      processes, process classes, fork, wait, programs
  *     lock.h         Lock, RLock
  *     rwlock.h       a reader/writer lock
  *     semaphore.h    Semaphore, BoundedSemaphore
  *     condition.h    Condition
  *     event.h        Event
  *     barrier.h      Barrier
+ *     shared.h       memory that processes share, and that can grow
+ *     value.h        values and arrays that processes share
+ *     atomic.h       counting and flagging in shared memory without a lock
  *     queue.h        a queue of messages between processes
- *     connection.h   a pipe or socket between two ends, for messages
+ *     connection.h   pipes, and messages over a stream
  *     listener.h     connections between programs that are no relatives
- *     pass.h         objects sent over a connection
+ *     pass.h         queues, locks and all the others over a connection
  *     pool.h         a pool of worker processes
  *     result.h       the result of a task
  *     wait.h         waiting for any of many things
@@ -21,6 +24,7 @@
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
 
+#include <brood/atomic.h>
 #include <brood/barrier.h>
 #include <brood/common.h>
 #include <brood/condition.h>
@@ -35,6 +39,8 @@
 #include <brood/result.h>
 #include <brood/rwlock.h>
 #include <brood/semaphore.h>
+#include <brood/shared.h>
+#include <brood/value.h>
 #include <brood/wait.h>
 
 #endif

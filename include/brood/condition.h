@@ -38,7 +38,7 @@ typedef struct brood_condition brood_condition;
 #define BROOD_CONDITION_DESCRIPTORS 2
 
 /* Make a condition with the given lock, which must stay until the condition is freed; NULL: with an RLock of its own.
- * Returns 0; -EINVAL (ret_condition NULL); -ENOMEM; -EMFILE, -ENFILE (no descriptor left).  Threads: any. */
+ * Returns 0; -EINVAL (ret_condition NULL; the lock of an array); -ENOMEM; -EMFILE, -ENFILE (no descriptor left).  Threads: any. */
 BROOD_API int brood_condition_new(brood_condition **ret_condition, brood_lock *lock);
 
 /* End this process's use of the condition, and of a lock of its own; not of one that was given.

@@ -94,7 +94,7 @@ BROOD_API int brood_lock_consistent(brood_lock *lock);
 BROOD_API int brood_lock_death(brood_lock *lock, brood_death *ret_death);
 
 /* The descriptors by which another process can attach to the lock (SCM_RIGHTS, or inherited across an exec).  They belong to the
- * handle.  Returns 0; -EINVAL (NULL). */
+ * handle.  Returns 0; -EINVAL (NULL; the lock of an array, which goes with the array). */
 BROOD_API int brood_lock_descriptors(brood_lock *lock, int ret_descriptors[BROOD_LOCK_DESCRIPTORS]);
 
 /* A handle for the lock behind these descriptors, which are duplicated and stay the caller's.  Everything is checked first.

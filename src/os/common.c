@@ -54,7 +54,7 @@ const char *brood_strerror(int error)
         case ESRCH:
                 return "the process has ended";
         case EALREADY:
-                return "already started";
+                return "already so: started before, or as large before";
         case EDEADLK:
                 return "a process cannot wait for itself";
         case ENODATA:
@@ -75,6 +75,8 @@ const char *brood_strerror(int error)
                 return "not an open descriptor";
         case EPROTONOSUPPORT:
                 return "made by another version of brood";
+        case EOPNOTSUPP:
+                return "not to be had on this machine";
         case ENOSYS:
                 return "the kernel is too old for this";
         default:

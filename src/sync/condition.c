@@ -142,6 +142,8 @@ static void wake_all(void *object)
 
         for (uint32_t i = 0, n = used(c); i < n; i++)
                 waitword_wake_all(&c->records->at[i].sleepers);
+        /* Those who have been notified wait for the lock. */
+        waitword_wake_all(&c->lock->shared->hold.sleepers);
 }
 
 int brood_condition_notify(brood_condition *condition, int count)
@@ -174,9 +176,6 @@ static const struct object_kind kind = {
 
 static void discard(struct brood_condition *c)
 {
-        /* Whoever waits may be about to take the lock back. */
-        if (c->owns_lock)
-                user_cancel(&c->lock->object.user);
         if (c->object.region.head != NULL)
                 object_drop(&c->object);
         if (c->owns_lock)
@@ -220,7 +219,7 @@ static int make(brood_condition **ret_condition, const int *descriptors, brood_l
 
 int brood_condition_new(brood_condition **ret_condition, brood_lock *lock)
 {
-        return ret_condition == NULL ? -EINVAL : make(ret_condition, NULL, lock);
+        return ret_condition == NULL || (lock != NULL && lock->inside) ? -EINVAL : make(ret_condition, NULL, lock);
 }
 
 int brood_condition_attach(brood_condition **ret_condition, const int descriptors[BROOD_CONDITION_DESCRIPTORS],
@@ -306,10 +305,10 @@ static int wait_in_record(struct brood_condition *c, struct call *call, uint32_t
                 r = 0; /* notified at the last moment */
         if (r == -ECANCELED)
                 return r;
-        int taken = lock_take_back(c->lock, times, BROOD_FOREVER);
-        /* Only now, so that the notification of one who dies before is not lost.  If another one comes in between, this return
-         * answers it, too. */
-        if (r == 0)
+        int taken = lock_take_back(c->lock, times, &c->object.user.canceled);
+        /* Only now, so that the notification of one who dies before, or is sent away, is not lost: whoever repairs passes it on.
+         * If another one comes in between, this return answers it, too. */
+        if (r == 0 && taken >= 0)
                 store_release(&call->record->word, 0);
         return taken != 0 ? taken : r;
 }

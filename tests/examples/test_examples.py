@@ -253,6 +253,28 @@ def test_loop(program):
 test_loop_epoll = test_loop_uv = test_loop_glib = test_loop
 
 
+def test_mandelbrot(program):
+    one = 1 << 24
+
+    def divided(number, by):  # towards zero, as in C
+        return number // by if number >= 0 else -(-number // by)
+
+    def shade(row, column):
+        cx, cy = 3 * one * column // 72 - 22 * one // 10, 24 * one * row // 240 - 12 * one // 10
+        x, y, i = 0, 0, 0
+        while i < 90 and x * x + y * y < 4 * one * one:
+            x, y = divided(x * x - y * y, one) + cx, divided(2 * x * y, one) + cy
+            i += 1
+        return " .:-=+*#%@"[i // 10]
+
+    picture = ["|" + "".join(shade(row, column) for column in range(72)) + "|" for row in range(24)]
+    lines, _ = quiet([program])
+    text = "\n".join(lines)
+    check("one worker is killed, and the parent knows where", lines[0] == "A worker was killed in row 7", text)
+    check("the picture is whole all the same", lines[1:-1] == picture, text)
+    check("each row was drawn to its end once", lines[-1] == "24 rows of 24 are drawn", text)
+
+
 # ---- wordcount ----
 
 # grep adds the newline that a file may lack at its end, so that the last word of a file and the first of the next stay two.

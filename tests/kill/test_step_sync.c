@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tests/kill/test_step_sync.c: killed at every instruction of what sync/ offers.
+ *
+ * As test_step.c does for the queue: for each act (sync_lock.c and its like) and for k = 1, 2, 3, ... until the call ends, a fresh
+ * object is brought into a state, a victim is stepped through k instructions of its call and killed there, and then the
+ * survivors and fresh processes use the object to the end.  Nobody may wait for longer than a second, what is promised must
+ * hold (see each settle()), and the kills of one call must agree: what had happened after k instructions has happened after k + 1.
+ *
+ * Then two victims at once, in turns; and repairers that are not killed but stopped, while somebody else repairs, and the dead one's
+ * number is given to a third.
+ *
+ * --rounds N (or BROOD_TEST_ROUNDS) sets how many kills a call may have before only each n-th instruction is tried; from 100,000 on
+ * there is no limit.  --expect-failure turns the result round, for a library that is broken on purpose.
+ */
+#include "sync_scene.h"
+
+enum {
+        KILLS = 250,      /* in one call, by default */
+        KILLS_WOKEN = 40, /* each is stepped into a sleep and out of it */
+        KILLS_WATCHED =
+            16, /* after each of most of them, somebody sleeps until he looks for the dead: a quarter of a second */
+        PAIRS = 100,
+};
+
+static struct {
+        bool expect_failure;
+        struct sync_books *books;
+        struct kills kills;
+} all;
+
+static long next_beside(void *arg, long after)
+{
+        struct sync_scene *scene = arg;
+        return after + 1 + (long)check_random(&scene->chance, 40);
+}
+
+static void do_beside(void *arg)
+{
+        struct sync_scene *scene = arg;
+        scene->act->beside(scene);
+}
+
+static void wake(void *arg)
+{
+        struct sync_scene *scene = arg;
+        scene->act->wake(scene);
+}
+
+struct outcome {
+        long steps;
+        int level, result;
+};
+
+static bool kill_after(const struct sync_object *object, const struct sync_act *act, uint64_t chance, long k,
+                       bool is_first, struct outcome *outcome)
+{
+        struct sync_scene scene;
+        sync_open(&scene, object, act, all.books, chance);
+        pid_t pid = sync_seat(&scene, 0);
+        if (pid > 0) {
+                if (act->fill)
+                        act->fill(&scene);
+                struct kills_run run = { .pid = pid,
+                                         .mark = &all.books->seats[0].mark,
+                                         .wake = act->wake ? wake : NULL,
+                                         .next_act = next_beside,
+                                         .act = act->beside ? do_beside : NULL,
+                                         .arg = &scene };
+                kills_step(&all.kills, &run, k, is_first, &outcome->steps);
+                sync_kill(&scene, 0);
+        }
+        sync_settle(&scene);
+        outcome->level = scene.level;
+        sync_end(&scene);
+        return kills_note(&all.kills);
+}
+
+static int kills_for(const struct sync_act *act)
+{
+        int most = support_rounds(KILLS), limit = act->wake ? KILLS_WOKEN : most;
+        if (act->watched || act->marked ||
+            (act->crowd && act->wake)) /* never all of them: that alone would take hours */
+                return kills_is_thorough() ? 20 * KILLS_WATCHED : KILLS_WATCHED;
+        return most > limit && !kills_is_thorough() ? limit : most;
+}
+
+/* Each run of the call goes the same way, cut off later and later: no sleep, no time limit, and nothing read from /proc. */
+static bool is_one_path(const struct sync_act *act)
+{
+        return !act->wake && !act->beside && !act->cold && !act->marked && !act->wavering;
+}
+
+/* All kills in one call. */
+static void kill_everywhere(const struct sync_object *object, const struct sync_act *act)
+{
+        uint64_t chance = support_random(UINT64_MAX);
+        struct outcome whole = { 0 }, last = { .level = INT32_MIN }, now = { 0 };
+        int64_t start = support_now_ms();
+        atomic_store(&all.books->verdict.longest_ms, 0);
+        long k = KILLS_STEPS_MOST;
+        bool good = kill_after(object, act, chance, k, true, &whole);
+        long points = kills_find_points(&all.kills, whole.steps);
+        int most = kills_for(act), kills = 1;
+        long stride = (points + most - 1) / most;
+        stride = stride > 0 ? stride : 1;
+        for (long i = (long)support_random((uint64_t)stride); good && i < points; i += stride, kills++) {
+                k = all.kills.points[i];
+                good = kill_after(object, act, chance, k, false, &now);
+                if (good && is_one_path(act) && now.level < last.level) {
+                        verdict_complain(&all.books->verdict,
+                                         "what had happened before an earlier instruction has not");
+                        good = false;
+                }
+                last = now;
+        }
+        all.kills.calls++;
+        if (good)
+                printf("%s: %s: %d kill points in %ld instructions, longest wait %d ms (%d ms)\n", object->name,
+                       act->name, kills, points, atomic_load(&all.books->verdict.longest_ms),
+                       (int)(support_now_ms() - start));
+        else
+                printf("%s: %s: killed after %ld of %ld instructions, at stage %d: %s\n", object->name, act->name,
+                       k > whole.steps ? whole.steps : k, whole.steps, atomic_load(&all.books->seats[0].progress),
+                       all.books->verdict.complaint);
+        fflush(stdout);
+        all.kills.failures += !good;
+}
+
+/* ---- two victims ---- */
+
+static bool kill_a_pair(const struct sync_object *object, int round)
+{
+        struct sync_scene scene;
+        long k[2];
+        for (int i = 0; i < 2; i++)
+                k[i] = 1 + (long)support_random(support_random(4) ? 600 : 4000);
+        sync_open(&scene, object, object->pair, all.books, support_random(UINT64_MAX));
+        pid_t pids[2] = { -1, -1 };
+        for (int i = 0; i < 2; i++)
+                pids[i] = sync_seat(&scene, i);
+        if (pids[0] > 0 && pids[1] > 0) {
+                const struct step_mark *const marks[2] = { &all.books->seats[0].mark, &all.books->seats[1].mark };
+                kills_step_both(&all.kills, pids, marks, k, &scene.chance);
+        }
+        for (int i = 0; i < 2; i++)
+                sync_kill(&scene, i);
+        sync_settle(&scene);
+        sync_end(&scene);
+        bool good = kills_note(&all.kills);
+        all.kills.kills++;
+        if (!good)
+                printf("%s: pair %d, up to %ld and %ld, at stages %d and %d: %s\n", object->name, round, k[0], k[1],
+                       atomic_load(&all.books->seats[0].progress), atomic_load(&all.books->seats[1].progress),
+                       all.books->verdict.complaint);
+        all.kills.failures += !good;
+        return good;
+}
+
+/* ---- the tests ---- */
+
+static void set_up(void)
+{
+        kills_skip_if_impossible();
+        all.books = sync_books_new();
+        kills_set_up(&all.kills, &all.books->verdict);
+}
+
+static void conclude(const char *what)
+{
+        sync_books_free(all.books);
+        kills_conclude(&all.kills, what);
+}
+
+static void kill_in_all_acts(const struct sync_object *object)
+{
+        for (int i = 0; i < object->acts_count && !(all.expect_failure && all.kills.failures); i++)
+                kill_everywhere(object, &object->acts[i]);
+}
+
+static void kill_in(const struct sync_object *object)
+{
+        set_up();
+        kill_in_all_acts(object);
+        conclude(object->name);
+}
+
+static void test_killed_in_lock(void **state)
+{
+        (void)state;
+        kill_in(&sync_lock);
+}
+
+static const struct sync_object *const objects[] = { &sync_lock };
+
+static void test_killed_in_pairs(void **state)
+{
+        (void)state;
+        set_up();
+        int pairs = support_rounds(PAIRS);
+        atomic_store(&all.books->verdict.longest_ms, 0);
+        for (size_t o = 0; o < array_length(objects); o++)
+                for (int i = 0; objects[o]->pair && i < pairs && all.kills.failures < 5; i++)
+                        kill_a_pair(objects[o], i);
+        conclude("pairs");
+}
+
+/* A harness that could not fail would prove nothing.  This library is broken, and one of the kills must show it. */
+static void test_fault_is_noticed(void **state)
+{
+        (void)state;
+        set_up();
+        for (size_t o = 0; o < array_length(objects) && all.kills.failures == 0; o++)
+                kill_in_all_acts(objects[o]);
+        printf("%d kill points until the fault was noticed\n", all.kills.kills);
+        bool noticed = all.kills.failures > 0;
+        sync_books_free(all.books);
+        kills_tear_down(&all.kills);
+        assert_true(noticed);
+}
+
+int main(int argc, char **argv)
+{
+        const struct CMUnitTest tests[] = {
+                support_test(test_killed_in_lock),
+                support_test(test_killed_in_pairs),
+        };
+        const struct CMUnitTest faulty[] = { support_test(test_fault_is_noticed) };
+        if (argc > 1 && !strcmp(argv[1], "--expect-failure")) {
+                all.expect_failure = true;
+                argv[1] = argv[0];
+                return support_main(argc - 1, argv + 1, "step of sync, broken", faulty, array_length(faulty), 280);
+        }
+        return support_main(argc, argv, "step of sync", tests, array_length(tests), 1780);
+}
