@@ -26,6 +26,7 @@ KNOWS = {
     "process": {"os", "shm"},
     "pipe": {"os"},
     "pool": {"os", "shm", "sync", "queue", "process", "pipe"},
+    "wait": {"os", "sync", "queue", "process", "pipe", "pool"},
 }
 
 # Whose door a public header is.  A header that is not here may be included by no room.
@@ -46,6 +47,7 @@ DOOR_OF = {
     "shared": "shm",
     "value": "sync",
     "atomic": "sync",
+    "wait": "wait",
 }
 
 # The headers through which a system call is made, or that serve nothing else.

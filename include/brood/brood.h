@@ -19,6 +19,7 @@
  *     pass.h         queues, locks and all the others over a connection
  *     pool.h         a pool of worker processes
  *     result.h       the result of a task
+ *     wait.h         waiting for any of many things
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
@@ -40,5 +41,6 @@
 #include <brood/semaphore.h>
 #include <brood/shared.h>
 #include <brood/value.h>
+#include <brood/wait.h>
 
 #endif

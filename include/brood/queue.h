@@ -286,7 +286,7 @@ static inline int brood_queue_stats(brood_queue *queue, brood_queue_statistics *
  * or close it. It may be readable for nothing, and all who poll it are woken. From the first call on, each put into an
  * empty queue costs a system call.
  * Death: what a killed process held comes back when some call notices, which a process asleep in poll does not: where
- * processes may be killed, let poll return every few hundred milliseconds, and try a get.
+ * processes may be killed, let poll return every few hundred milliseconds, and try a get; or use brood_wait_many().
  * Returns the descriptor, which belongs to the handle; -EINVAL (NULL). */
 BROOD_API int brood_queue_fileno(brood_queue *queue);
 

@@ -13,7 +13,8 @@
 #include <string.h>
 
 enum {
-        SAMPLE = 32, /* every so many puts look how full the ring is, and gets what there is to tidy up */
+        SAMPLE = 32,        /* every so many puts look how full the ring is, and gets what there is to tidy up */
+        SETTLE_MOST = 4096, /* how often to set something right and look again, without a look at the clock */
 };
 
 /* Deliberate faults, for builds that show that the kill tests notice them (tests/kill/meson.build). */

@@ -154,6 +154,10 @@ struct ring_claim {
 /* Claim the oldest message, if it has at most `room` bytes: 0, or as brood_queue_get(). */
 int ring_claim(struct ring *ring, struct ring_claim *claim, size_t room, int64_t deadline);
 
+/* Whether a claim that may not wait would end with anything but -EAGAIN; looks for what the dead have left, and if there is
+ * nothing, lets the descriptor be quiet. */
+bool ring_can_claim(struct ring *ring);
+
 /* Done with it; or it goes back. */
 void ring_release(struct ring *ring, const struct ring_claim *claim);
 void ring_unclaim(struct ring *ring, const struct ring_claim *claim);
@@ -193,12 +197,13 @@ struct sight {
         bool leased;              /* ...if this says so */
         bool patient;             /* the call may wait... */
         bool slept;               /* ...and has */
+        bool only_looks;          /* claims nothing */
         int error;
 };
 
 /* One side of the ring: what a put waits for, or a get. */
 struct side {
-        /* Try to claim the next slot. */
+        /* Try to claim the next slot; or see whether one could. */
         enum look (*look)(struct ring *ring, size_t size, uint32_t owner, struct sight *sight);
         /* Look closer, before a call gives up or sleeps, at what the look has found.  LOOK_NOTHING: it is as it seems;
          * LOOK_BUSY: a

@@ -7,6 +7,7 @@
 #include "os/fence.h"
 #include "os/futex.h"
 #include "queue/bell.h"
+#include "queue/inside.h"
 #include "queue/ring.h"
 #include "sync/waitword.h"
 
@@ -16,7 +17,6 @@
 enum {
         SLICE_WATCH_MS = 250, /* the longest sleep with nobody watching over the processes */
         SLICE_BUSY_MS = 64,   /* the longest sleep behind another's claim */
-        SETTLE_MOST = 4096,   /* how often to set something right and look again, without a look at the clock */
 };
 
 int look_error(enum look look, const struct sight *sight)
