@@ -17,9 +17,9 @@
  *     connection.h   pipes, and messages over a stream
  *     listener.h     connections between programs that are no relatives
  *     pass.h         queues, locks and all the others over a connection
+ *     wait.h         waiting for many things at once
  *     pool.h         a pool of worker processes
  *     result.h       the result of a task
- *     wait.h         waiting for any of many things
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
