@@ -19,8 +19,8 @@
  * An input that is at its end reads as zeros, so that every string of bytes is a script.  Nothing here is random but the race.
  * The functions with the names that libFuzzer knows are its entry; tests/fuzz/standalone.c is another way in.
  */
-#include "fuzz_queue.h"
 #include "scene.h"
+#include "target.h"
 
 #include "shm/region.h"
 
@@ -47,6 +47,8 @@ enum {
         CALL_LIMIT_MS = 5000, /* no call takes so long, on however busy a machine */
         MANY_MAX = 6,
 };
+
+const char target_name[] = "fuzz_queue";
 
 static int64_t now_ms(void)
 {
@@ -753,7 +755,8 @@ static void run_script(const uint8_t *data, size_t size)
                 stage_copy(&scene);
                 perform(&scene, true);
         } else {
-                bool racing = race_start(&race, &scene);
+                struct ground ground = ground_of(&scene);
+                bool racing = race_start(&race, &ground);
                 perform(&scene, true);
                 if (racing)
                         race_stop(&race);
