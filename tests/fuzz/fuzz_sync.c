@@ -3,8 +3,8 @@
  * tests/fuzz/fuzz_sync.c: a lock, semaphore, condition, event, barrier or reader/writer lock whose shared memory says what no brood
  * wrote.
  *
- * An input is a script, as that of fuzz_queue.c: its first bytes choose an object, the next ones call it, then bytes of the input are
- * written over its memory, and its functions are called in an order that the input draws, through the handle of the maker and
+ * An input is a script, as that of fuzz_queue.c: its first bytes choose an object, the next ones call it, then bytes of the input
+ * are written over its memory, and its functions are called in an order that the input draws, through the handle of the maker and
  * through one that attached.  Four stagings:
  *
  *     damage    the memory of a living object is overwritten, before the calls and between them
@@ -12,8 +12,8 @@
  *     race      a thread keeps changing words while the calls run
  *     healthy   nothing is overwritten; then what damage excuses is an error
  *
- * What must hold, whatever the bytes say: no crash and no endless loop; each result is one that the header names; numbers are within
- * the limits that a caller may rely on; time limits are respected; in the end no descriptor and no mapping is left.
+ * What must hold, whatever the bytes say: no crash and no endless loop; each result is one that the header names; numbers are
+ * within the limits that a caller may rely on; time limits are respected; in the end no descriptor and no mapping is left.
  */
 #include "damage.h"
 #include "target.h"
@@ -173,7 +173,8 @@ static void call_condition(struct scene *scene, brood_condition *condition, int 
         case 3:
         case 4:
         case 5:
-                /* Taking the lock back has no time limit, and somebody who writes a living holder into it all the time is waited for. */
+                /* Taking the lock back has no time limit, and somebody who writes a living holder into it all the time is waited
+                 * for. */
                 if (scene->racing)
                         return;
                 if (which < 5)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/fuzz/scene.h: what the fuzz target of the queue stands on: its queue, what it holds of it, and the checks of what the library
- * returns.
+ * tests/fuzz/scene.h: what the fuzz target of the queue stands on: its queue, what it holds of it, and the checks of what the
+ * library returns.
  */
 #ifndef BROOD_TESTS_FUZZ_SCENE_H
 #define BROOD_TESTS_FUZZ_SCENE_H

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """judge.py SCRIPTS PROGRAM: CPython is the judge of brood's locks, semaphores, conditions, events and barriers.
 
-Plays the scripts of judge.txt (which says what they are made of) with multiprocessing and threading, has PROGRAM (test_judge.c) play
-them with brood, and compares both with what stands in the file.
+Plays the scripts of judge.txt (which says what they are made of) with multiprocessing and threading, has PROGRAM (test_judge.c)
+play them with brood, and compares both with what stands in the file.
 
 A call that is expected to return has all the time that it needs.  That a call does not return is believed after a moment: who is
 slower than that is found by what comes next.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/sync/test_inside.c: moments that last for nanoseconds, written into the words of locks and conditions: a repairer that comes
- * late, a thread that has taken a lock and not yet said so, a table without room.
+ * tests/sync/test_inside.c: moments that last for nanoseconds, written into the words of locks and conditions: a repairer that
+ * comes late, a thread that has taken a lock and not yet said so, a table without room.
  */
 #include "check.h"
 
@@ -31,8 +31,8 @@ static uint32_t own_number(void *handle)
         return owner;
 }
 
-/* Somebody has the proof that an earlier owner of our table entry is dead, and comes only now: another has repaired, and we have the
- * entry.  What we hold stays ours. */
+/* Somebody has the proof that an earlier owner of our table entry is dead, and comes only now: another has repaired, and we have
+ * the entry.  What we hold stays ours. */
 static void test_late_repairer(void **state)
 {
         (void)state;
@@ -84,7 +84,8 @@ static void test_late_repairer(void **state)
 }
 
 /* Forked with an RLock in its hands, the process has a child whose handle still says which thread had it, and that is the child's
- * first thread, too.  When another thread of the child has the lock and has not said so yet, the first one must not take it for its. */
+ * first thread, too.  When another thread of the child has the lock and has not said so yet, the first one must not take it for
+ * its. */
 static int misled(void *arg)
 {
         struct brood_lock *lock = arg;

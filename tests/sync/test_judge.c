@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/sync/test_judge.c SCRIPTS: plays the scripts of judge.txt (which says what they are made of) with brood, and prints for each
- * line its number and what came out.  judge.py does the same with CPython, and compares.
+ * tests/sync/test_judge.c SCRIPTS: plays the scripts of judge.txt (which says what they are made of) with brood, and prints for
+ * each line its number and what came out.  judge.py does the same with CPython, and compares.
  *
  * A script is played in a process group of its own, which is killed afterwards: calls may be left that never return.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/sync/test_objects.c: what locks, semaphores, conditions, events, barriers and reader/writer locks have in common: waiting and
- * what ends it, handles that another thread frees, the descriptors by which others attach, and what is refused there.
+ * tests/sync/test_objects.c: what locks, semaphores, conditions, events, barriers and reader/writer locks have in common: waiting
+ * and what ends it, handles that another thread frees, the descriptors by which others attach, and what is refused there.
  */
 #include "check.h"
 
