@@ -12,8 +12,8 @@
  *     any        --abort-->              BROKEN
  *
  * The states are those of Python's threading.Barrier, with ACTING for what is under its lock.  Each arrow is one change of the
- * ledger, so that a death comes before it or after it.  Draining is what lets a waiter learn what became of its own round: no new one
- * begins before it has left, or is dead.
+ * ledger, so that a death comes before it or after it.  Draining is what lets a waiter learn what became of its own round: no new
+ * one begins before it has left, or is dead.
  */
 #include "os/clock.h"
 #include "os/options.h"

@@ -20,7 +20,6 @@
 #include <brood/condition.h>
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 
 enum record_state { FREE, WAITING, NOTIFIED };
@@ -154,6 +153,9 @@ int brood_condition_notify(brood_condition *condition, int count)
                 return -EINVAL;
         if (!lock_is_mine(condition->lock))
                 return -EPERM;
+        /* No more can wait: more of them is somebody who writes what is not so, again and again. */
+        if (count > BROOD_CONDITION_WAITERS)
+                count = BROOD_CONDITION_WAITERS;
         while (notified < count && notify_oldest(condition, OWNER_NONE))
                 notified++;
         return notified;
@@ -161,7 +163,7 @@ int brood_condition_notify(brood_condition *condition, int count)
 
 int brood_condition_notify_all(brood_condition *condition)
 {
-        return brood_condition_notify(condition, INT_MAX);
+        return brood_condition_notify(condition, BROOD_CONDITION_WAITERS);
 }
 
 /* ---- making ---- */

@@ -3,9 +3,9 @@
  * sync/event.c: a flag in one word, and a descriptor that follows it.
  *
  * The word is the truth, and the descriptor follows: who has changed the word raises or lowers the descriptor until a look at the
- * word and then at the descriptor shows the same.  Whoever was the last to raise or lower it has looked so afterwards; so where nobody is
- * under way any more, and nobody was killed under way, the two agree.  Who sets also raises it before the word, so that one who is
- * killed in between leaves it readable too long, which is_set repairs, rather than too short, which nobody would notice.
+ * word and then at the descriptor shows the same.  Whoever was the last to raise or lower it has looked so afterwards; so where
+ * nobody is under way any more, and nobody was killed under way, the two agree.  Who sets also raises it before the word, so that
+ * one who is killed in between leaves it readable too long, which is_set repairs, rather than too short, which nobody would notice.
  *
  * All that from the moment on at which somebody asks for the descriptor: before, nobody can be polling it.  Who asks says so first,
  * and looks at the word then; who sets looks whether somebody has asked after setting the word.

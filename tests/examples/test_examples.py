@@ -275,6 +275,18 @@ def test_mandelbrot(program):
     check("each row was drawn to its end once", lines[-1] == "24 rows of 24 are drawn", text)
 
 
+def test_crew(program):
+    lines, _ = quiet([program])
+    text = "\n".join(lines)
+    begun = [f"Worker {i} begins with step 0" for i in range(3)] + ["Worker 1 begins with step 41"]
+    check("one is killed in step 41, and another takes its place", lines[:4] == begun, text)
+    check("the desk is back, and no step was lost or done twice", lines[-1] == "All desks are free again after 100 steps", text)
+    rod = [100.0] + [0.0] * 25
+    for _ in range(100):
+        rod = [100.0] + [(rod[i - 1] + rod[i + 1]) / 2 for i in range(1, 25)] + [0.0]
+    check("the rod is as warm as without any death", " ".join(lines[4:-1]).split() == [f"{t:.3f}" for t in rod[1:25]], text)
+
+
 # ---- wordcount ----
 
 # grep adds the newline that a file may lack at its end, so that the last word of a file and the first of the next stay two.

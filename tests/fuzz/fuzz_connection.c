@@ -31,6 +31,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+const char target_name[] = "fuzz_connection";
+
 enum {
         STEPS_MAX = 80,
         ROOM_MAX = 5000,

@@ -47,6 +47,8 @@ enum {
         MANY_MAX = 6,
 };
 
+const char target_name[] = "fuzz_queue";
+
 static int64_t now_ms(void)
 {
         struct timespec now;
@@ -741,7 +743,8 @@ static void run_script(const uint8_t *data, size_t size)
                 stage_copy(&scene);
                 perform(&scene, true);
         } else {
-                bool racing = race_start(&race, &scene);
+                struct ground ground = ground_of(&scene);
+                bool racing = race_start(&race, &ground);
                 perform(&scene, true);
                 if (racing)
                         race_stop(&race);

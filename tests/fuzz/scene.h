@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/fuzz/scene.h: what the fuzz target of the queue stands on: the memory that a script damages, and the checks of what
- * the library returns.
+ * tests/fuzz/scene.h: what the fuzz target of the queue stands on: its queue, what it holds of it, and the checks of what the
+ * library returns.
  */
 #ifndef BROOD_TESTS_FUZZ_SCENE_H
 #define BROOD_TESTS_FUZZ_SCENE_H
 
-#include "script.h"
+#include "damage.h"
 
 #include <brood/queue.h>
-
-#include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 
 enum {
         HELD_MAX = 12,   /* reservations, views and leases at once, of each kind */
         RANGES_MAX = 64, /* mappings of one memfd */
-        RACE_WORDS = 6,
 };
 
 /* ---- the scene ---- */
@@ -80,21 +75,19 @@ void read_bytes(const void *data, size_t size);
 
 /* ---- damage ---- */
 
+/* What may be damaged of a scene, which is damaged from now on. */
+static inline struct ground ground_of(struct scene *scene)
+{
+        scene->damaged = true;
+        return (struct ground){ &scene->script, scene->memory, scene->size, scene->descriptors[0],
+                                scene->descriptors[1] };
+}
+
 /* One change of the shared memory, or of the event, drawn from the script. */
-void do_damage(struct scene *scene);
-
-/* Somebody who changes a few words for as long as the calls run. */
-struct race {
-        pthread_t thread;
-        atomic_bool stop;
-        size_t count;
-        struct {
-                _Atomic uint64_t *word;
-                uint64_t values[3]; /* what it was, and two that it was not */
-        } words[RACE_WORDS];
-};
-
-bool race_start(struct race *race, struct scene *scene);
-void race_stop(struct race *race);
+static inline void do_damage(struct scene *scene)
+{
+        struct ground ground = ground_of(scene);
+        damage_ground(&ground);
+}
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "script.h"
+#include "target.h"
 
 #include <dirent.h>
 #include <stdarg.h>
@@ -11,7 +12,7 @@ void fail(const char *format, ...)
 {
         va_list list;
         va_start(list, format);
-        fputs(FUZZ_NAME ": ", stderr);
+        fprintf(stderr, "%s: ", target_name);
         vfprintf(stderr, format, list);
         fputc('\n', stderr);
         va_end(list);

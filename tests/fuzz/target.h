@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+extern const char target_name[];
+
 /* Once, before the first input. */
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
