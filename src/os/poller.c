@@ -46,9 +46,9 @@ void poller_remove(int poller, int fd)
 void poller_clear(int poller)
 {
         KEEP_ERRNO;
-        struct epoll_event events[2];
+        struct epoll_event events[16];
 
-        while (epoll_wait(poller, events, 2, 0) < 0 && errno == EINTR)
+        while (epoll_wait(poller, events, 16, 0) < 0 && errno == EINTR)
                 ;
 }
 

@@ -19,7 +19,7 @@ int poller_edge_to_level(int poller, int fd, void *name);
 
 void poller_remove(int poller, int fd);
 
-/* Forget that one or two of those that are told once have become readable. */
+/* Forget that those that are told once have become readable: up to 16 of them, the others in the next call. */
 void poller_clear(int poller);
 
 /* Wait until some are readable: how many, with their names in `ready`; -EAGAIN (deadline now), -ETIMEDOUT. */
