@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/sync/test_sync_threads.c: what one thread has written before it lets go, another reads after it has got hold: in plain memory,
- * where ThreadSanitizer can see whether anything has ordered the two.
+ * tests/sync/test_sync_threads.c: what one thread has written before it lets go, another reads after it has got hold: in plain
+ * memory, where ThreadSanitizer can see whether anything has ordered the two.
  */
 #include "check.h"
 
