@@ -56,8 +56,14 @@ static inline int hold_try(struct hold_shared *hold, uint32_t owner)
 {
         uint32_t word = load_relaxed(&hold->word);
 
+#ifdef BROOD_FAULT_LATE_OWNER /* for a build that shows that the kill tests notice it (tests/kill/meson.build) */
+        if (word & HOLD_OWNER || !cas_u32(&hold->word, word, word | HOLD_OWNER))
+                return -EAGAIN;
+        store_relaxed(&hold->word, (word & HOLD_INCONSISTENT) | owner);
+#else
         if (word & HOLD_OWNER || !cas_u32(&hold->word, word, word | owner))
                 return -EAGAIN;
+#endif
         return word & HOLD_INCONSISTENT ? BROOD_HOLDER_DIED : 0;
 }
 

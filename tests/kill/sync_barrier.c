@@ -247,7 +247,12 @@ static void settle(struct sync_scene *scene)
 }
 
 static const struct sync_act acts[] = {
-        { .name = "arrive as the last", .value = 2, .fill = queue_behind, .call = arrive, .settle = settle },
+        { .name = "arrive as the last",
+          .value = 2,
+          .watched = true,
+          .fill = queue_behind,
+          .call = arrive,
+          .settle = settle },
         { .name = "arrive as the last, somebody comes again",
           .value = 2,
           .watched = true,

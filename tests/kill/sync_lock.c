@@ -325,6 +325,21 @@ static const struct sync_act acts[] = {
         { .name = "RLock, free", .recursive = true, .frees = true, .call = take_and_free, .settle = settle },
 };
 
+static int just_acquire(struct sync_scene *scene, int timeout_ms)
+{
+        return brood_lock_acquire(scene->lock, timeout_ms);
+}
+
+static int just_release(struct sync_scene *scene)
+{
+        return brood_lock_release(scene->lock);
+}
+
+static int just_say_consistent(struct sync_scene *scene)
+{
+        return brood_lock_consistent(scene->lock);
+}
+
 const struct sync_object sync_lock = {
         .name = "lock",
         .open = open_it,
@@ -332,4 +347,7 @@ const struct sync_object sync_lock = {
         .close = close_it,
         .acts = acts,
         .acts_count = (int)array_length(acts),
+        .acquire = just_acquire,
+        .release = just_release,
+        .consistent = just_say_consistent,
 };

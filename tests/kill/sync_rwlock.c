@@ -374,6 +374,21 @@ static const struct sync_act acts[] = {
 
 static const struct sync_act pair = { .name = "pair", .wavering = true, .call = use_beside_another, .settle = settle };
 
+static int just_write(struct sync_scene *scene, int timeout_ms)
+{
+        return brood_rwlock_acquire_write(scene->rwlock, timeout_ms);
+}
+
+static int just_release(struct sync_scene *scene)
+{
+        return brood_rwlock_release(scene->rwlock);
+}
+
+static int just_say_consistent(struct sync_scene *scene)
+{
+        return brood_rwlock_consistent(scene->rwlock);
+}
+
 const struct sync_object sync_rwlock = {
         .name = "rwlock",
         .open = open_it,
@@ -382,4 +397,7 @@ const struct sync_object sync_rwlock = {
         .acts = acts,
         .acts_count = (int)array_length(acts),
         .pair = &pair,
+        .acquire = just_write,
+        .release = just_release,
+        .consistent = just_say_consistent,
 };

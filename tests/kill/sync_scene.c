@@ -114,7 +114,7 @@ void sync_settle(struct sync_scene *scene)
 void sync_end(struct sync_scene *scene)
 {
         for (int h = 0; h < scene->helpers; h++)
-                check_kill(scene->books->helpers[h].pid);
+                sync_dismiss(scene, h);
         for (int s = 0; s < SYNC_SEATS; s++)
                 if (scene->unreaped && scene->victims[s])
                         step_reap(scene->victims[s]);
@@ -181,6 +181,15 @@ int sync_help(struct sync_scene *scene, void (*function)(struct sync_scene *scen
         if (!check_reaches(&helper->begun, 1, CHECK_HANG_MS) || !check_asleep(helper->pid))
                 sync_complain(scene, "helper %d does not sleep", number);
         return number;
+}
+
+void sync_dismiss(struct sync_scene *scene, int helper)
+{
+        struct sync_helper *who = &scene->books->helpers[helper];
+        if (who->pid)
+                check_kill(who->pid);
+        who->pid = 0;
+        atomic_store(&who->ended, 1);
 }
 
 bool sync_is_waiting(struct sync_scene *scene, int helper)

@@ -67,6 +67,11 @@ struct sync_object {
         const struct sync_act *acts;
         int acts_count;
         const struct sync_act *pair; /* for two victims; NULL: none */
+
+        /* Of what has one holder: taking it and giving it back, and saying that it is consistent (may be NULL). */
+        int (*acquire)(struct sync_scene *scene, int timeout_ms);
+        int (*release)(struct sync_scene *scene);
+        int (*consistent)(struct sync_scene *scene);
 };
 
 /* A victim's place, in shared memory. */
@@ -149,6 +154,8 @@ int sync_send(struct sync_scene *scene, void (*function)(struct sync_scene *scen
 int sync_help(struct sync_scene *scene, void (*function)(struct sync_scene *scene, struct sync_helper *helper));
 /* It returns in time: its result. */
 int sync_await(struct sync_scene *scene, int helper);
+/* It is killed, and has nothing to say any more. */
+void sync_dismiss(struct sync_scene *scene, int helper);
 bool sync_is_waiting(struct sync_scene *scene, int helper);
 
 /* Fresh processes that all call the function, which returns 0. */

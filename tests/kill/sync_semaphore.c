@@ -308,6 +308,16 @@ static const struct sync_act pair = {
         .name = "pair", .value = 2, .bounded = true, .wavering = true, .call = use_beside_another, .settle = settle
 };
 
+static int just_acquire(struct sync_scene *scene, int timeout_ms)
+{
+        return brood_semaphore_acquire(scene->semaphore, timeout_ms);
+}
+
+static int just_release(struct sync_scene *scene)
+{
+        return brood_semaphore_release(scene->semaphore);
+}
+
 const struct sync_object sync_semaphore = {
         .name = "semaphore",
         .open = open_it,
@@ -316,4 +326,6 @@ const struct sync_object sync_semaphore = {
         .acts = acts,
         .acts_count = (int)array_length(acts),
         .pair = &pair,
+        .acquire = just_acquire,
+        .release = just_release,
 };

@@ -20,6 +20,8 @@ enum {
         KILLS_WOKEN = 40, /* each is stepped into a sleep and out of it */
         KILLS_WATCHED =
             16, /* after each of most of them, somebody sleeps until he looks for the dead: a quarter of a second */
+        STOPS = 60,
+        OVERTAKE_MS = 500,
         PAIRS = 100,
 };
 
@@ -157,6 +159,91 @@ static bool kill_a_pair(const struct sync_object *object, int round)
         return good;
 }
 
+/* ---- stopped, not killed ---- */
+
+/* Repairs what the dead one has left, and gives up its own number. */
+static void repair_first(struct sync_scene *scene, struct sync_helper *helper)
+{
+        int r = scene->object->acquire(scene, OVERTAKE_MS);
+        if (r >= 0)
+                sync_expect(scene, "release", scene->object->release(scene), 0);
+        scene->object->close(scene);
+        atomic_store(&helper->result, r);
+}
+
+/* Has the object, and the dead one's number in the table, while the victim goes on. */
+static void hold_meanwhile(struct sync_scene *scene, struct sync_helper *helper)
+{
+        const struct sync_object *object = scene->object;
+        int r = object->acquire(scene, SYNC_LIMIT_MS);
+        if (r < 0)
+                sync_complain(scene, "who comes next acquires: %s", brood_strerror(r));
+        if (r == BROOD_HOLDER_DIED)
+                sync_expect(scene, "consistent", object->consistent(scene), 0);
+        atomic_store(&helper->begun, 2);
+        if (!check_reaches(&scene->books->flag, 1, CHECK_HANG_MS))
+                sync_complain(scene, "the victim does not go on");
+        sync_expect(scene, "what one who lives has", object->release(scene), 0);
+        sync_expect(scene, "again", object->acquire(scene, 0), 0);
+        sync_expect(scene, "release", object->release(scene), 0);
+        object->close(scene);
+}
+
+/* The victim, which is about to repair, is stopped after k instructions; somebody else repairs, and a third process gets the dead
+ * one's place in the table and takes the object; then the victim goes on.  Whether somebody could come in between. */
+static bool overtake(const struct sync_object *object, const struct sync_act *act, uint64_t chance, long k,
+                     bool is_first, long *ret_steps)
+{
+        struct sync_scene scene;
+        bool overtaken = false;
+        sync_open(&scene, object, act, all.books, chance);
+        pid_t pid = sync_seat(&scene, 0);
+        if (pid > 0) {
+                struct kills_run run = { .pid = pid, .mark = &all.books->seats[0].mark, .arg = &scene };
+                kills_step(&all.kills, &run, k, is_first, ret_steps);
+                int first = sync_send(&scene, repair_first);
+                sync_await(&scene, first);
+                overtaken = atomic_load(&all.books->helpers[first].result) >= 0;
+                if (overtaken) {
+                        int next = sync_send(&scene, hold_meanwhile);
+                        check_reaches(&all.books->helpers[next].begun, 2, SYNC_LIMIT_MS);
+                        if (!is_first && !step_finish(pid, &all.books->seats[0].mark, CHECK_HANG_MS))
+                                sync_complain(&scene, "the victim's call does not end");
+                        atomic_store(&all.books->flag, 1);
+                        sync_await(&scene, next);
+                }
+                sync_kill(&scene, 0);
+        }
+        sync_end(&scene);
+        return overtaken;
+}
+
+static void overtake_everywhere(const struct sync_object *object, const struct sync_act *act)
+{
+        uint64_t chance = support_random(UINT64_MAX);
+        long steps = 0, k = KILLS_STEPS_MOST;
+        int overtaken = 0;
+        atomic_store(&all.books->verdict.longest_ms, 0);
+        overtake(object, act, chance, k, true, &steps);
+        bool good = kills_note(&all.kills);
+        long points = kills_find_points(&all.kills, steps);
+        int most = kills_is_thorough() ? 20 * STOPS : STOPS;
+        long stride = points / most + 1;
+        for (long i = (long)support_random((uint64_t)stride); good && i < points; i += stride) {
+                k = all.kills.points[i];
+                overtaken += overtake(object, act, chance, k, false, &steps);
+                good = kills_note(&all.kills);
+        }
+        all.kills.calls++;
+        if (good)
+                printf("%s: %s: stopped at %ld of %ld instructions, and overtaken at %d\n", object->name, act->name,
+                       (points + stride - 1) / stride, points, overtaken);
+        else
+                printf("%s: %s: stopped after %ld instructions and overtaken: %s\n", object->name, act->name, k,
+                       all.books->verdict.complaint);
+        all.kills.failures += !good;
+}
+
 /* ---- the tests ---- */
 
 static void set_up(void)
@@ -215,8 +302,14 @@ static void test_killed_in_barrier(void **state)
         kill_in(&sync_barrier);
 }
 
-static const struct sync_object *const objects[] = { &sync_lock, &sync_semaphore, &sync_event, &sync_rwlock,
-                                                     &sync_barrier };
+static void test_killed_in_condition(void **state)
+{
+        (void)state;
+        kill_in(&sync_condition);
+}
+
+static const struct sync_object *const objects[] = { &sync_lock,   &sync_semaphore, &sync_event,
+                                                     &sync_rwlock, &sync_barrier,   &sync_condition };
 
 static void test_killed_in_pairs(void **state)
 {
@@ -228,6 +321,17 @@ static void test_killed_in_pairs(void **state)
                 for (int i = 0; objects[o]->pair && i < pairs && all.kills.failures < 5; i++)
                         kill_a_pair(objects[o], i);
         conclude("pairs");
+}
+
+static void test_overtaken_while_repairing(void **state)
+{
+        (void)state;
+        set_up();
+        for (size_t o = 0; o < array_length(objects); o++)
+                for (int i = 0; objects[o]->acquire && i < objects[o]->acts_count; i++)
+                        if (objects[o]->acts[i].marked && !objects[o]->acts[i].recursive)
+                                overtake_everywhere(objects[o], &objects[o]->acts[i]);
+        conclude("overtaken");
 }
 
 /* A harness that could not fail would prove nothing.  This library is broken, and one of the kills must show it. */
@@ -249,7 +353,8 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 support_test(test_killed_in_lock),    support_test(test_killed_in_semaphore),
                 support_test(test_killed_in_event),   support_test(test_killed_in_rwlock),
-                support_test(test_killed_in_barrier), support_test(test_killed_in_pairs),
+                support_test(test_killed_in_barrier), support_test(test_killed_in_condition),
+                support_test(test_killed_in_pairs),   support_test(test_overtaken_while_repairing),
         };
         const struct CMUnitTest faulty[] = { support_test(test_fault_is_noticed) };
         if (argc > 1 && !strcmp(argv[1], "--expect-failure")) {
