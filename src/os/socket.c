@@ -182,7 +182,7 @@ static struct stream stream_new(int fd, sa_family_t family)
 int socket_accept(int fd, struct stream *ret_stream)
 {
         KEEP_ERRNO;
-        union address peer;
+        union address peer = { .any.sa_family = AF_UNSPEC };
         socklen_t size = sizeof peer;
         int taken = accept4(fd, &peer.any, &size, SOCK_CLOEXEC);
 

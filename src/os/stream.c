@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static bool is_socket(const struct stream *stream)
@@ -160,18 +161,21 @@ static ssize_t socket_send(int fd, const struct iovec *parts, size_t part_count,
 {
         alignas(struct cmsghdr) unsigned char control[CMSG_SPACE(sizeof(int) * STREAM_DESCRIPTORS)];
         struct msghdr message = { .msg_iov = (struct iovec *)parts, .msg_iovlen = part_count };
+        int flags = MSG_NOSIGNAL | (deadline == DEADLINE_NEVER ? 0 : MSG_DONTWAIT);
 
-        if (count > 0) {
-                message.msg_control = control;
-                message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-                memset(control, 0, message.msg_controllen);
-                struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-                head->cmsg_level = SOL_SOCKET;
-                head->cmsg_type = SCM_RIGHTS;
-                head->cmsg_len = CMSG_LEN(sizeof(int) * count);
-                memcpy(CMSG_DATA(head), fds, sizeof(int) * count);
-        }
-        return sendmsg(fd, &message, MSG_NOSIGNAL | (deadline == DEADLINE_NEVER ? 0 : MSG_DONTWAIT));
+        if (count == 0)
+                return sendmsg(fd, &message, flags);
+        message.msg_control = control;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+        memset(control, 0, message.msg_controllen);
+        struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(sizeof(int) * count);
+        memcpy(CMSG_DATA(head), fds, sizeof(int) * count);
+        /* musl's function takes less than the kernel does: no more than 1,024 bytes of control data.  Its struct has the kernel's
+         * layout, with members of 32 bits and padding, which is zero here, where the kernel has one of 64. */
+        return syscall(SYS_sendmsg, fd, &message, flags);
 }
 
 /* Whatever else may be wrong with the way to the other end (a timeout of TCP, an unreachable network): it is no more. */

@@ -232,6 +232,7 @@ static int keep_rest(struct sender *sender, const struct iovec parts[2])
 {
         size_t size = parts[0].iov_len + parts[1].iov_len;
 
+        assert(size > 0);
         sender->rest = malloc(size);
         if (sender->rest == NULL) {
                 sender->error = -EPIPE;
@@ -351,7 +352,7 @@ static int take_head(brood_connection *connection, bool descriptors, int64_t dea
 {
         struct receiver *receiver = &connection->receiver;
         struct stream_descriptors came;
-        uint64_t size;
+        uint64_t size = 0;
         int more;
 
         if (receiver->headed)
