@@ -37,7 +37,7 @@ enum {
         TURN_DEBT = 32768,     /* the most that anybody is ahead or behind */
         TURN_USE = 4,          /* who does less than the fourth part of what the others did has not used its turn */
         TURN_MOST_US = 4000,   /* the longest turn: about a time slice */
-        TURN_LEAST_US = 200,   /* wait for so long before asking... */
+        TURN_LEAST_US = 20,    /* wait for so long before asking... */
         TURN_RARELY_US = 64000 /* ...and up to so long, if the turns are not used */
 };
 
