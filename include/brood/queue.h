@@ -36,7 +36,9 @@
  * process is writing waits for it.  A call that sleeps notices a death within about 300 ms; while nobody sleeps, who gets
  * messages looks for leases of the dead every few hundred of them.
  *
- * Waiting.  A thread that waits in a call while another thread frees the handle gets -ECANCELED.
+ * Waiting.  A thread that waits in a call while another thread frees the handle gets -ECANCELED.  Of several processes that put,
+ * or that get, as fast as they can, none is left out: a call that would have to wait may be kept up to 4 ms longer than the
+ * queue is full, or empty, while another process that has waited for long, and has put or got less, goes first.
  *
  * What is held (reservations, views, leases, tasks) is held by the handle: another process may not end it, nor may a forked
  * child, whose handle is its own.  Any thread of the process may.  The structs may be copied.

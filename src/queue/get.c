@@ -23,8 +23,9 @@ static inline void free_slot(struct ring_slot *slot, struct position at)
 }
 
 /* Every so many messages: look after what nobody looks after while all is well. */
-static void __attribute__((noinline)) after_some_takes(struct ring *ring, bool new_lap)
+static void __attribute__((noinline)) after_some_takes(struct ring *ring, uint32_t count, bool new_lap)
 {
+        turn_count(&ring->turns[GETTING], count);
         if (ring->leases.shared != NULL && load_relaxed(&ring->leases.shared->high) > 0 &&
             fetch_add_relaxed(&ring->leases.calls, 1) % LOOK_FOR_DEAD == 0)
                 leases_recover(&ring->leases, OWNER_NONE);
@@ -40,8 +41,9 @@ static void __attribute__((noinline)) after_some_takes(struct ring *ring, bool n
 static inline void after_take(struct ring *ring, uint64_t start, uint32_t from, struct position last)
 {
         hint_advance(&ring->shared->head, start, position_next(ring, last));
-        if (__builtin_expect(has_sample(from, last.index), 0))
-                after_some_takes(ring, from == 0);
+        uint32_t count = samples(from, last.index);
+        if (__builtin_expect(count > 0, 0))
+                after_some_takes(ring, count, from == 0);
 }
 
 void ring_freed(struct ring *ring, struct body body)
@@ -369,6 +371,7 @@ static const struct side get_side = {
         .settle = settle_message,
         .more = more_messages,
         .word = offsetof(struct ring_shared, getters),
+        .turn = GETTING,
         .trims = true,
 };
 

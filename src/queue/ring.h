@@ -16,6 +16,7 @@
  *   bell               see queue/bell.h                             all           -
  *   litter             anyone                                       idle getters  -
  *   counters           anyone; statistics                           all           -
+ *   pleas              who waits (sync/turn.h)                      waiting side  -
  *
  * All that is fixed when the ring is made (sizes and offsets) is in each process's own `struct ring`.
  */
@@ -30,6 +31,7 @@
 #include "shm/owners.h"
 #include "shm/region.h"
 #include "sync/spin.h"
+#include "sync/turn.h"
 
 #include <stddef.h>
 #include <sys/types.h>
@@ -43,6 +45,8 @@ enum {
         CONTROL_JOINED = 8,   /* somebody waits for the end of all messages */
         CONTROL_SPILLED = 16, /* somebody has waited to put a message that needs a buffer */
 };
+
+enum { PUTTING, GETTING, SIDES };
 
 /* Each line is written by one side only, as long as nobody sleeps. */
 struct ring_shared {
@@ -60,9 +64,11 @@ struct ring_shared {
         atomic_u64 repairs;
         atomic_u64 skipped; /* positions that were claimed, and never held a message */
         atomic_u64 high_water;
+        atomic_u64 pleas[SIDES]; /* who of a side is to go first */
 };
 static_assert(sizeof(struct ring_shared) == 256 && offsetof(struct ring_shared, head) == 64 &&
-                  offsetof(struct ring_shared, control) == 128 && offsetof(struct ring_shared, waits) == 192,
+                  offsetof(struct ring_shared, control) == 128 && offsetof(struct ring_shared, waits) == 192 &&
+                  offsetof(struct ring_shared, pleas) == 224,
               "the layout that the signature stands for");
 
 struct ring_geometry {
@@ -95,6 +101,7 @@ struct ring {
         struct spin spin;
         uint32_t owner;  /* this process's owner number, valid under... */
         atomic_u64 mark; /* ...this process mark */
+        struct turn turns[SIDES];
 };
 
 /* ---- making ---- */
@@ -212,6 +219,7 @@ struct side {
         /* After the claim at `sight`: whether there is more to claim. */
         bool (*more)(struct ring *ring, const struct sight *sight);
         size_t word; /* where this side sleeps: its offset in struct ring_shared */
+        int turn;    /* PUTTING or GETTING */
         bool trims;  /* who waits here for long has time to give memory back */
 };
 

@@ -8,8 +8,6 @@
 #include "os/futex.h"
 #include "queue/bell.h"
 #include "queue/inside.h"
-#include "queue/ring.h"
-#include "sync/waitword.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -56,12 +54,20 @@ void ring_leave(struct ring *ring)
                 futex_wake(&ring->inside, INT_MAX);
 }
 
-/* Look again and again, for as long as that has lately been paying.  Whether the look was final. */
+/* Look again and again, for as long as that has lately been paying; unless others are to go first.  Whether the look was final. */
 static bool spin(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
-                 enum look *seen)
+                 int64_t deadline, enum look *seen)
 {
-        spin_rest(&ring->spin, sight->at.lap * ring->geometry.slots + sight->at.index);
+        struct turn *turn = &ring->turns[side->turn];
+        atomic_u64 *plea = &ring->shared->pleas[side->turn];
+        struct turn_wait wait = { .since = 0 };
+
+        spin_rest(&ring->spin, position_count(ring, sight->at));
         for (uint32_t i = 0, most = load_relaxed(&ring->spin.length); i < most; i++) {
+                if (i % TURN_LOOK == 0)
+                        turn_stand_back(turn, plea, deadline);
+                if (spin_offers(i))
+                        turn_ask(turn, plea, &wait, (uint32_t)(position_count(ring, sight->at) / SAMPLE));
                 spin_pause(&ring->spin, i);
                 if (sight->slot != NULL && load_relaxed(&sight->slot->state) == sight->state)
                         continue;
@@ -130,7 +136,7 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
         enum look seen;
 
         sight->patient = deadline != DEADLINE_NOW;
-        if (sight->patient && spin(ring, side, size, owner, sight, &seen))
+        if (sight->patient && spin(ring, side, size, owner, sight, deadline, &seen))
                 return look_error(seen, sight);
         for (;;) {
                 /* Who was woken looks first: what it finds needs no preparations. */
