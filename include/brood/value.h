@@ -39,9 +39,9 @@
  * The memory is anonymous: nothing has a name in the file system, and it is gone with the last process that uses it.  An array
  * has the size that it was made with; for memory that grows see <brood/shared.h>.
  *
- * Death.  A process that is killed leaves nothing half done but what it was writing itself, and if it held the lock, the next one
- * is told so: an item of up to 8 bytes that is written at once (brood_atomic_store(), and every plain assignment to such an aligned item as
- * compilers do it) is there as a whole or not at all, a larger one may be torn.
+ * Death.  A process that is killed leaves nothing half done but what it was writing itself: an item of up to 8 bytes that is
+ * written at once (brood_atomic_store(), and every plain assignment to such an aligned item as compilers do it) is there as a
+ * whole or not at all, a larger one may be torn.  If it held the lock, the next one is told so.
  */
 #ifndef BROOD_VALUE_H
 #define BROOD_VALUE_H

@@ -66,9 +66,9 @@ const char *brood_strerror(int error)
         case ENOEXEC:
                 return "the function is in no module that the workers have";
         case ENOBUFS:
-                return "too many tasks or leases are held";
+                return "too many tasks, leases or waits at once";
         case EUSERS:
-                return "too many processes use this queue";
+                return "too many processes use this object";
         case EUCLEAN:
                 return "the shared memory is damaged";
         case EBADF:
@@ -84,11 +84,9 @@ const char *brood_strerror(int error)
         case EKEYREJECTED:
                 return "the keys differ";
         case EOPNOTSUPP:
-                return "not possible with this kind of socket, or in this build of brood";
+                return "not possible here: with this kind of socket, in this build of brood, or on this machine";
         case EPROTONOSUPPORT:
                 return "made by another version of brood";
-        case EOPNOTSUPP:
-                return "not to be had on this machine";
         case ENOSYS:
                 return "the kernel is too old for this";
         default:

@@ -13,7 +13,7 @@
 #include <string.h>
 
 enum {
-        SAMPLE = 32,        /* every so many are counted; puts look how full the ring is, gets what there is to tidy up */
+        SAMPLE = 32, /* every so many are counted; puts look how full the ring is, gets what there is to tidy up */
         SETTLE_MOST = 4096, /* how often to set something right and look again, without a look at the clock */
 };
 
