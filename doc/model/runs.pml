@@ -2,13 +2,14 @@
  *
  * runs.pml: the runs of a batch: RUN places of the ring claimed with one word, as doc/design/queue.md has them.
  *
- * The ring is that of queue.pml.  One or two putters put PUTS and PUTS_2 messages, in runs where RUN places are EMPTY and in one lap,
- * else one by one; GETTERS processes get in runs where RUN messages are there and none of them has come back, else one by one, until
- * all has been put and nothing is left.  Up to CRASHES of them are killed, at any statement; so are those who repair.
+ * The ring is that of queue.pml.  One or two putters put PUTS and PUTS_2 messages, in runs where RUN places of a lap are EMPTY, else
+ * one by one; GETTERS processes get in runs where RUN messages are there and the first has not come back, else one by one,
+ * until nobody is left to put and nothing is left.  Up to CRASHES of them are killed, at any statement, also while they repair.
+ * FILLED messages are there at first, or (DIED) the claim of somebody who has died over the first of them.
  *
- * Checked: U1 (while a run's owner is at work, nobody changes the word of any of its places), U2 (nobody claims one of them), U3 and U4 (no
- * message is taken of a run that was not published, and each one of a run that was, once; a repairer undoes nothing that was
- * published), I2 to I7 as in queue.pml with runs about; all survivors end.
+ * Checked: U1 (while a run's owner is at work, nobody changes the word of any of its places), U2 (nobody claims one of them), U3
+ * and U4 (each message of a published run is taken once, and none of another; what has been published is not undone),
+ * and I2 to I7 of queue.pml with runs about; every survivor ends.
  */
 #ifndef RUN
 #define RUN 2
@@ -17,10 +18,10 @@
 #define SLOTS 3
 #endif
 #ifndef PUTS
-#define PUTS 3
+#define PUTS 4
 #endif
 #ifndef PUTS_2
-#define PUTS_2 1
+#define PUTS_2 0
 #endif
 #ifndef GETTERS
 #define GETTERS 2
@@ -129,8 +130,8 @@ inline step_on()
         fi
 }
 
-/* Whether a run may begin at `at`, as far as its other places say: all in one lap and in this state.  Each is loaded by itself.  (The
- * load of the first one decides nothing that the compare-and-swap does not.) */
+/* Whether a run may begin at `at`, as far as its other places say: all in one lap and in this state.  Each is loaded by itself.
+ * (The load of the first one decides nothing that the compare-and-swap does not.) */
 #define FITS (at % SLOTS + RUN <= SLOTS && (at == start || at % SLOTS != 0))
 
 inline look_at_others(enough, state)
@@ -576,9 +577,9 @@ init {
                 od;
                 tail = FILLED;
                 claims = FILLED;
-#if DIED == 6
+#if DIED == READING_RUN
                 slot[0] = S(0, READING_RUN, CORPSE);
-#elif DIED == 5
+#elif DIED == WRITING_RUN
                 slot[0] = S(0, WRITING_RUN, CORPSE);
                 committed = committed & ~RUN_BITS(0);
 #endif

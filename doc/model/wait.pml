@@ -4,7 +4,9 @@
  *
  * A putter publishes with a plain store, which stays in its store buffer (one place deep, as on x86) until the memory takes it, a
  * locked instruction of its own or another's barrier drains it; then it loads the wait word, without a fence.  A getter that
- * finds nothing sets the SLEEPERS bit, has everybody's store buffers drained, looks again and sleeps.
+ * finds nothing sets the SLEEPERS bit, has everybody's store buffers drained, looks again and sleeps.  One that is woken looks
+ * first; if it has got a message, and MANY says that there may be other sleepers, it sets the bit again, and wakes the next if
+ * there is more.  The kernel wakes the one that has slept longest, unless ANY_ORDER.
  *
  * A slice of sleep ends only when nothing else in the whole system can move (Promela's `timeout`).  Checked: while nobody has been
  * killed, no slice is ever needed; after a death, the getter whose slice ends finds what is there, and none is left asleep
@@ -125,8 +127,8 @@ inline futex_wake_one()
         fi
 }
 
-/* waitword_wake_slow(): clear the bit and count up, in a loop of compare-and-swap, which is one step; the system call; and if it has
- * woken nobody, nobody is left asleep, unless the word has changed since. */
+/* waitword_wake_slow(): clear the bit and count up, in a loop of compare-and-swap, which is one step; the system call; and if it
+ * has woken nobody, nobody is left asleep, unless the word has changed since. */
 inline wake_one()
 {
         d_step { word = (word + COUNT_UP) & ~SLEEPERS; s = word };
