@@ -54,7 +54,7 @@ const char *brood_strerror(int error)
         case ESRCH:
                 return "the process has ended";
         case EALREADY:
-                return "already started";
+                return "already so: started before, or as large before";
         case EDEADLK:
                 return "a process cannot wait for itself";
         case ENODATA:
@@ -66,13 +66,25 @@ const char *brood_strerror(int error)
         case ENOEXEC:
                 return "the function is in no module that the workers have";
         case ENOBUFS:
-                return "too many tasks or leases are held";
+                return "too many tasks, leases or waits at once";
         case EUSERS:
-                return "too many processes use this queue";
+                return "too many processes use this object";
         case EUCLEAN:
                 return "the shared memory is damaged";
         case EBADF:
-                return "not an open descriptor";
+                return "closed, not for this direction, or not an open descriptor";
+        case EINPROGRESS:
+                return "a part is sent, and the rest is kept and goes out first";
+        case ECONNRESET:
+                return "the stream ended in the middle of a message";
+        case EPROTO:
+                return "what came is not in the protocol";
+        case ENOMSG:
+                return "something else comes next";
+        case EKEYREJECTED:
+                return "the keys differ";
+        case EOPNOTSUPP:
+                return "not possible here: with this kind of socket, in this build of brood, or on this machine";
         case EPROTONOSUPPORT:
                 return "made by another version of brood";
         case ENOSYS:

@@ -80,6 +80,8 @@ void ring_attach(struct ring *ring, const struct ring_geometry *geometry, const 
         };
         ring->leases.ring = ring;
         spin_init(&ring->spin);
+        for (int side = 0; side < SIDES; side++)
+                turn_init(&ring->turns[side]);
 }
 
 /* Free the numbers of all owners that are dead. */

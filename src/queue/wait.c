@@ -7,8 +7,7 @@
 #include "os/fence.h"
 #include "os/futex.h"
 #include "queue/bell.h"
-#include "queue/ring.h"
-#include "sync/waitword.h"
+#include "queue/inside.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -16,7 +15,6 @@
 enum {
         SLICE_WATCH_MS = 250, /* the longest sleep with nobody watching over the processes */
         SLICE_BUSY_MS = 64,   /* the longest sleep behind another's claim */
-        SETTLE_MOST = 4096,   /* how often to set something right and look again, without a look at the clock */
 };
 
 int look_error(enum look look, const struct sight *sight)
@@ -56,12 +54,20 @@ void ring_leave(struct ring *ring)
                 futex_wake(&ring->inside, INT_MAX);
 }
 
-/* Look again and again, for as long as that has lately been paying.  Whether the look was final. */
+/* Look again and again, for as long as that has lately been paying; unless others are to go first.  Whether the look was final. */
 static bool spin(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
-                 enum look *seen)
+                 int64_t deadline, enum look *seen)
 {
-        spin_rest(&ring->spin, sight->at.lap * ring->geometry.slots + sight->at.index);
+        struct turn *turn = &ring->turns[side->turn];
+        atomic_u64 *plea = &ring->shared->pleas[side->turn];
+        struct turn_wait wait = { .since = 0 };
+
+        spin_rest(&ring->spin, position_count(ring, sight->at));
         for (uint32_t i = 0, most = load_relaxed(&ring->spin.length); i < most; i++) {
+                if (i % TURN_LOOK == 0)
+                        turn_stand_back(turn, plea, deadline);
+                if (spin_offers(i))
+                        turn_ask(turn, plea, &wait, (uint32_t)(position_count(ring, sight->at) / SAMPLE));
                 spin_pause(&ring->spin, i);
                 if (sight->slot != NULL && load_relaxed(&sight->slot->state) == sight->state)
                         continue;
@@ -130,7 +136,7 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
         enum look seen;
 
         sight->patient = deadline != DEADLINE_NOW;
-        if (sight->patient && spin(ring, side, size, owner, sight, &seen))
+        if (sight->patient && spin(ring, side, size, owner, sight, deadline, &seen))
                 return look_error(seen, sight);
         for (;;) {
                 /* Who was woken looks first: what it finds needs no preparations. */

@@ -63,7 +63,7 @@ void owners_release(struct owners *owners, uint32_t owner)
                 cas_u64(at, entry, entry_make((struct identity){ 0 }, entry_generation(entry)));
 }
 
-/* Whether an entry is that of an owner number, and not given up. */
+/* Whether an entry stands for an owner number. */
 static bool entry_is_of(uint64_t entry, uint32_t owner)
 {
         return owner_index(owner) != 0 && entry_identity(entry).pid != 0 &&

@@ -40,12 +40,12 @@ uint32_t owners_register(struct owners *owners);
 /* Give an owner number up: our own, or one that is proved dead and repaired. */
 void owners_release(struct owners *owners, uint32_t owner);
 
+/* Whether the table holds an owner number: nobody has given it up, and nobody else has its entry. */
+bool owners_holds(struct owners *owners, uint32_t owner);
+
 /* Whether the process behind an owner number lives.  A number that the table does not hold (any more) is dead.  False is a proof
  * of death, and stays true. */
 bool owners_alive(struct owners *owners, uint32_t owner);
-
-/* Whether the table still holds a number: nobody has given it up, and so its index is nobody else's. */
-bool owners_holds(struct owners *owners, uint32_t owner);
 
 /* Who stands behind a number of the table that is proved dead: its pid, or 0 if the table does not say any more, and how it ended,
  * as an exit code, or -N for signal N; BROOD_EXITCODE_UNKNOWN. */

@@ -15,13 +15,6 @@ static uint64_t thread_mark(void)
 
 /* ---- making ---- */
 
-/* What a forked child inherits is the mark of its parent's thread, and its own first thread has the same address. */
-static void join(void *object, uint32_t owner)
-{
-        (void)owner;
-        store_relaxed(&((struct brood_lock *)object)->thread, 0);
-}
-
 static void recover(void *object, uint32_t owner)
 {
         struct brood_lock *lock = object;
@@ -34,6 +27,13 @@ static void recover(void *object, uint32_t owner)
 static void wake_all(void *object)
 {
         waitword_wake_all(&((struct brood_lock *)object)->shared->hold.sleepers);
+}
+
+/* A forked child holds nothing, whatever its copy of the parent's handle says. */
+static void join(void *object, uint32_t owner)
+{
+        (void)owner;
+        store_relaxed(&((struct brood_lock *)object)->thread, 0);
 }
 
 static const struct object_kind lock_kind = {
@@ -89,15 +89,22 @@ int brood_lock_attach(brood_lock **ret_lock, const int descriptors[BROOD_LOCK_DE
         return 0;
 }
 
-int brood_lock_descriptors(brood_lock *lock, int ret_descriptors[BROOD_LOCK_DESCRIPTORS])
+int lock_open(struct brood_lock **ret_lock, struct lock_place *place, struct owners *owners)
 {
-        if (lock == NULL || ret_descriptors == NULL)
-                return -EINVAL;
-        ret_descriptors[0] = lock->object.region.fd;
+        struct brood_lock *lock = calloc(1, sizeof *lock);
+
+        if (lock == NULL)
+                return -ENOMEM;
+        lock->object.region = (struct region)REGION_NONE;
+        lock->object.words = lock->shared = &place->lock;
+        lock->recursive = place->lock.recursive != 0;
+        lock->inside = true;
+        user_init(&lock->object.user, &place->user, owners, &lock_kind.hooks, lock);
+        *ret_lock = lock;
         return 0;
 }
 
-void brood_lock_free(brood_lock *lock)
+void lock_close(struct brood_lock *lock)
 {
         if (lock == NULL)
                 return;
@@ -105,14 +112,28 @@ void brood_lock_free(brood_lock *lock)
         free(lock);
 }
 
+int brood_lock_descriptors(brood_lock *lock, int ret_descriptors[BROOD_LOCK_DESCRIPTORS])
+{
+        if (lock == NULL || ret_descriptors == NULL || lock->inside)
+                return -EINVAL;
+        ret_descriptors[0] = lock->object.region.fd;
+        return 0;
+}
+
+void brood_lock_free(brood_lock *lock)
+{
+        if (lock != NULL && !lock->inside)
+                lock_close(lock);
+}
+
 /* ---- acquiring ---- */
 
 struct call {
-        uint32_t owner;
-        uint32_t times;       /* an RLock is acquired at once */
-        atomic_u32 *canceled; /* somebody else's, which ends this wait too; may be NULL */
+        uint32_t owner, times;
+        atomic_u32 *canceled; /* somebody else than the lock's user may send the caller away; or NULL */
 };
 
+/* Everything that a call does with the handle after it has waited is done here, for whoever frees it waits no longer than that. */
 static inline int take(struct brood_lock *lock, const struct call *call)
 {
         int r = hold_try(&lock->shared->hold, call->owner);
@@ -126,7 +147,7 @@ static inline int take(struct brood_lock *lock, const struct call *call)
 
 static int look(void *object, void *context)
 {
-        struct call *call = context;
+        const struct call *call = context;
         int r = take(object, call);
 
         return r == -EAGAIN && call->canceled != NULL && load_seq_cst(call->canceled) ? -ECANCELED : r;
@@ -139,29 +160,22 @@ static __attribute__((noinline)) int wait_for_it(struct brood_lock *lock, struct
         return user_wait(&lock->object.user, &wait, call, deadline_after_ms(timeout_ms));
 }
 
-static inline int acquire(struct brood_lock *lock, struct call *call, int timeout_ms)
+static inline int acquire(struct brood_lock *lock, struct call call, int timeout_ms)
 {
-        int r = user_own(&lock->object.user, &call->owner);
+        int r = user_own(&lock->object.user, &call.owner);
 
         if (r < 0)
                 return r;
-        r = take(lock, call);
-        return __builtin_expect(r == -EAGAIN, 0) ? wait_for_it(lock, call, timeout_ms) : r;
-}
-
-int lock_take_back(struct brood_lock *lock, uint32_t times, atomic_u32 *canceled)
-{
-        struct call call = { .times = times, .canceled = canceled };
-
-        return acquire(lock, &call, BROOD_FOREVER);
+        r = take(lock, &call);
+        return __builtin_expect(r == -EAGAIN, 0) ? wait_for_it(lock, &call, timeout_ms) : r;
 }
 
 /* Only this thread writes its own mark, and only while the process holds the lock; so a thread that reads it as its own has written
- * it, and holds the lock. */
+ * it, and holds the lock.  In this order: what a child has inherited is wiped before it can hold anything (join). */
 static bool is_recursion(struct brood_lock *lock)
 {
-        return lock->recursive && load_relaxed(&lock->thread) == thread_mark() &&
-               hold_is_mine(&lock->shared->hold, &lock->object.user);
+        return lock->recursive && hold_is_mine(&lock->shared->hold, &lock->object.user) &&
+               load_relaxed(&lock->thread) == thread_mark();
 }
 
 int brood_lock_acquire(brood_lock *lock, int timeout_ms)
@@ -174,8 +188,12 @@ int brood_lock_acquire(brood_lock *lock, int timeout_ms)
                 lock->times++;
                 return load_relaxed(&lock->shared->hold.word) & HOLD_INCONSISTENT ? BROOD_HOLDER_DIED : 0;
         }
-        struct call call = { .times = 1 };
-        return acquire(lock, &call, timeout_ms);
+        return acquire(lock, (struct call){ .times = 1 }, timeout_ms);
+}
+
+int lock_take_back(struct brood_lock *lock, uint32_t times, atomic_u32 *canceled)
+{
+        return acquire(lock, (struct call){ .times = times, .canceled = canceled }, BROOD_FOREVER);
 }
 
 /* ---- releasing ---- */

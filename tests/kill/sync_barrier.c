@@ -2,8 +2,8 @@
  *
  * tests/kill/sync_barrier.c: killed at the Barrier: arriving, in the action, leaving, and in what breaks it.
  *
- * After the death everybody who waits goes on as soon as so many have come as the act's `value` says: a dead one's arrival counts at
- * most for a round that was complete before anybody could know; nobody is left behind for ever in a round that has ended.  Then
+ * After the death everybody who waits goes on as soon as so many have come as the act's `value` says: a dead one's arrival counts
+ * at most for a round that was complete before anybody could know; nobody is left behind for ever in a round that has ended.  Then
  * the barrier is as new.
  */
 #include "sync_scene.h"

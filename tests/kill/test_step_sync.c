@@ -7,8 +7,8 @@
  * survivors and fresh processes use the object to the end.  Nobody may wait for longer than a second, what is promised must
  * hold (see each settle()), and the kills of one call must agree: what had happened after k instructions has happened after k + 1.
  *
- * Then two victims at once, in turns; and repairers that are not killed but stopped, while somebody else repairs, and the dead one's
- * number is given to a third.
+ * Then two victims at once, in turns; and repairers that are not killed but stopped, while somebody else repairs, and the dead
+ * one's number is given to a third.
  *
  * --rounds N (or BROOD_TEST_ROUNDS) sets how many kills a call may have before only each n-th instruction is tried, from a random one
  * on; from 100,000 on there is no limit but for those after which somebody sleeps for long.  --expect-failure turns the result round,

@@ -315,8 +315,8 @@ static void start_one(struct storm *storm, int i)
         storm->pids[i] = check_start(use_all, storm);
 }
 
-/* What it has is given back as soon as it is dead, and must not be counted then: so it is stopped first.  It may be dead already, by
- * its own hand. */
+/* What it has is given back as soon as it is dead, and must not be counted then: so it is stopped first.  It may be dead already,
+ * by its own hand. */
 static void kill_one(struct storm *storm, int i)
 {
         int status;

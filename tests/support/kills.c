@@ -160,8 +160,8 @@ void kills_step_both(struct kills *kills, const pid_t pids[2], const struct step
         }
 }
 
-/* After each instruction, but after one that comes again and again (of a loop that looks for a change, or of a rep movsb) only now and
- * then from its eighth time on. */
+/* After each instruction, but after one that comes again and again (of a loop that looks for a change, or of a rep movsb) only now
+ * and then from its eighth time on. */
 long kills_find_points(struct kills *kills, long steps)
 {
         enum { ALWAYS = 8, PLACES = 1 << 16 };
