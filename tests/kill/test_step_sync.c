@@ -10,9 +10,9 @@
  * Then two victims at once, in turns; and repairers that are not killed but stopped, while somebody else repairs, and the dead
  * one's number is given to a third.
  *
- * --rounds N (or BROOD_TEST_ROUNDS) sets how many kills a call may have before only each n-th instruction is tried, from a random one
- * on; from 100,000 on there is no limit but for those after which somebody sleeps for long.  --expect-failure turns the result round,
- * for a library that is broken on purpose.
+ * --rounds N (or BROOD_TEST_ROUNDS) sets how many kills a call may have before only each n-th instruction is tried, from a random
+ * one on; from 100,000 on there is no limit but for those after which somebody sleeps for long.  --expect-failure turns the result
+ * round, for a library that is broken on purpose.
  */
 #include "sync_scene.h"
 
