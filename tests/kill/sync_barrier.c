@@ -97,7 +97,10 @@ static void attach_arrive_and_free(struct sync_scene *scene, struct sync_seat *s
         int r = brood_barrier_descriptors(scene->barrier, descriptors);
         if (r == 0)
                 r = brood_barrier_attach(&other, descriptors, NULL, NULL);
-        sync_expect(scene, "attach", r, 0);
+        if (r != 0) {
+                sync_complain(scene, "attach: %s", brood_strerror(r));
+                return;
+        }
         atomic_store(&seat->result, brood_barrier_wait(other, SYNC_LONG_MS));
         brood_barrier_free(other);
         sync_progress(seat, DONE);

@@ -121,7 +121,10 @@ static void attach_wait_and_free(struct sync_scene *scene, struct sync_seat *sea
         int r = brood_condition_descriptors(scene->condition, descriptors);
         if (r == 0)
                 r = brood_condition_attach(&other, descriptors, NULL);
-        sync_expect(scene, "attach", r, 0);
+        if (r != 0) {
+                sync_complain(scene, "attach: %s", brood_strerror(r));
+                return;
+        }
         sync_expect(scene, "acquire", brood_condition_acquire(other, 0), 0);
         sync_progress(seat, CALLS);
         sync_expect(scene, "wait", brood_condition_wait(other, SYNC_SHORT_MS), -ETIMEDOUT);

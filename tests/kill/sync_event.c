@@ -87,7 +87,10 @@ static void attach_and_set(struct sync_scene *scene, struct sync_seat *seat)
         int r = brood_event_descriptors(scene->event, descriptors);
         if (r == 0)
                 r = brood_event_attach(&other, descriptors);
-        sync_expect(scene, "attach", r, 0);
+        if (r != 0) {
+                sync_complain(scene, "attach: %s", brood_strerror(r));
+                return;
+        }
         sync_expect(scene, "wait", brood_event_wait(other, 0), -EAGAIN);
         sync_expect(scene, "set", brood_event_set(other), 0);
         sync_progress(seat, DONE);

@@ -139,7 +139,10 @@ static void attach_write_and_free(struct sync_scene *scene, struct sync_seat *se
         int r = brood_rwlock_descriptors(scene->rwlock, descriptors);
         if (r == 0)
                 r = brood_rwlock_attach(&other, descriptors);
-        sync_expect(scene, "attach", r, 0);
+        if (r != 0) {
+                sync_complain(scene, "attach: %s", brood_strerror(r));
+                return;
+        }
         sync_expect(scene, "write", brood_rwlock_acquire_write(other, 0), 0);
         sync_progress(seat, WRITES);
         brood_rwlock_free(other);
