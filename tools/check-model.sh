@@ -107,11 +107,11 @@ holds wait -DPUTTERS=1 -DPUTS=2 -DGETTERS=2 -DCRASHES=2
 holds wait -DPUTTERS=1 -DPUTS=1 -DBATCH=3 -DGETTERS=3
 holds wait -DCRASHES=1
 holds wait -DGETS=2 -DBATCH=2
-# Two ways in which the code does lose a wake-up, for a slice; and what would save it (see "What is open" in README.md).
-found wait -DANY_ORDER -DGETS=2 -DBATCH=2
-holds wait -DANY_ORDER -DGETS=2 -DBATCH=2 -DWOKEN_FORGETS
-found wait -DRETURNS=1 -DPUTTERS=1
-holds wait -DRETURNS=1 -DPUTTERS=1 -DRETURN_WAKES_ALL
+# The kernel wakes any of the sleepers; a message comes back.
+holds wait -DANY_ORDER -DGETS=2 -DBATCH=2
+holds wait -DRETURNS=1 -DPUTTERS=1
+found wait -DBREAK_WOKEN_REMEMBERS -DANY_ORDER -DGETS=2 -DBATCH=2
+found wait -DBREAK_RETURN_WAKES_ONE -DRETURNS=1 -DPUTTERS=1
 found wait -DBREAK_NO_BARRIER
 found wait -DBREAK_BARRIER_BEFORE_BIT
 found wait -DBREAK_BARRIER_ONCE
@@ -123,7 +123,18 @@ found wait -DBREAK_BIT_NOT_AGAIN
 found wait -DBREAK_MORE_BEFORE_BIT
 found wait -DBREAK_MANY_CLEARED_ALWAYS
 found wait -DBREAK_MANY_CLEARED_BLIND -DGETS=2 -DBATCH=2
-found wait -DBREAK_LAST_NOT_COMPARED -DGETS=2 -DBATCH=2
+
+# A semaphore of one unit and of two; three users, one of whom is a newcomer in a dead one's place.
+holds ledger
+holds ledger -DCRASHES=2
+holds ledger -DUNITS=2 -DCRASHES=2
+holds ledger -DOPS=3
+holds ledger -DUSERS=3 -DOPS=1
+found ledger -DBREAK_NO_HELP
+found ledger -DBREAK_NO_TAG
+found ledger -DBREAK_NO_RECHECK
+found ledger -DBREAK_RECOVER_UNHELPED
+found ledger -DBREAK_NO_GENERATION -DUSERS=3 -DOPS=1
 
 holds queue -DCRASHES=0
 holds queue -DPUTTERS=1 -DPUTS=3

@@ -145,7 +145,7 @@ static bool put_back(struct leases *leases, struct lease_entry *entry, uint64_t 
                 count_letter(leases, entry, next);
         } else {
                 fetch_add_relaxed(&leases->shared->redeliveries, 1);
-                ring_announce_message(leases->ring);
+                ring_announce_return(leases->ring);
         }
         return true;
 }

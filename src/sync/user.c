@@ -175,7 +175,8 @@ static int wait_asleep(struct user *user, const struct wait *wait, void *call, i
                 int64_t began = clock_now();
                 if (began >= deadline)
                         return -ETIMEDOUT;
-                waitword_sleep(wait->word, prepared, deadline_slice(deadline, WATCH_MS * NS_PER_MS));
+                if (waitword_sleep(wait->word, prepared, deadline_slice(deadline, WATCH_MS * NS_PER_MS)) != -ETIMEDOUT)
+                        prepared = 0;
                 slept = true;
                 if (clock_now() - began < SPIN_SHORT_SLEEP_NS)
                         spin_adapt(&user->spin, true); /* a little more spinning would have saved the sleep */
