@@ -122,7 +122,9 @@ fi
 
 # A minute of kills in the queue, and the kill after every instruction rather than after some of them.
 BROOD_TEST_ROUNDS=60 tests_of "storm, a minute" 300 build -- storm
+BROOD_TEST_ROUNDS=60 tests_of "storm of sync, a minute" 300 build -- "storm of sync"
 BROOD_TEST_ROUNDS=100000 tests_of "step, every instruction" 2000 build -- step
+BROOD_TEST_ROUNDS=100000 tests_of "step of sync, every instruction" 4000 build -- "step of sync"
 
 gate "models of the queue" 3600 tools/check-model.sh
 

@@ -286,7 +286,8 @@ static int enlist(struct brood_condition *c, struct call *call, uint32_t owner)
         return -ENOBUFS;
 }
 
-/* Notified; or the lock is free because its holder died, which is a reason to look at the state. */
+/* Notified; or the lock's holder has died, which is a reason to look at the state: for all who waited then, also if one of them
+ * has the lock by now. */
 static int look(void *object, void *context)
 {
         struct brood_condition *c = object;
@@ -294,7 +295,7 @@ static int look(void *object, void *context)
 
         if (load_seq_cst(&call->record->word) != call->waiting)
                 return 0;
-        return load_seq_cst(&c->lock->shared->hold.word) == HOLD_INCONSISTENT ? 0 : -EAGAIN;
+        return load_seq_cst(&c->lock->shared->hold.word) & HOLD_INCONSISTENT ? 0 : -EAGAIN;
 }
 
 /* With the lock let go of; with it held again at the end. */

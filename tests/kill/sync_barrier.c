@@ -213,7 +213,7 @@ static void settle(struct sync_scene *scene)
                 sync_expect(scene, "who waited", sync_await(scene, 0), -EPIPE);
         if (at == ACTED && before > 0) {
                 int r = sync_await(scene, 0);
-                if (r != 0 && r != -EPIPE)
+                if (r < 0 && r != -EPIPE)
                         sync_complain(scene, "who waited got %d", r);
         }
         if (act->call == arrive_in_vain && at == DONE)

@@ -298,7 +298,7 @@ static void settle(struct sync_scene *scene)
 }
 
 static const struct sync_act acts[] = {
-        { .name = "wait, at once", .watched = true, .call = wait_in_it, .settle = settle },
+        { .name = "wait, at once", .call = wait_in_it, .settle = settle },
         { .name = "wait, times out",
           .value = SYNC_SHORT_MS,
           .watched = true,

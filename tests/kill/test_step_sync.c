@@ -10,19 +10,20 @@
  * Then two victims at once, in turns; and repairers that are not killed but stopped, while somebody else repairs, and the dead
  * one's number is given to a third.
  *
- * --rounds N (or BROOD_TEST_ROUNDS) sets how many kills a call may have before only each n-th instruction is tried; from 100,000 on
- * there is no limit.  --expect-failure turns the result round, for a library that is broken on purpose.
+ * --rounds N (or BROOD_TEST_ROUNDS) sets how many kills a call may have before only each n-th instruction is tried, from a random
+ * one on; from 100,000 on there is no limit but for those after which somebody sleeps for long.  --expect-failure turns the result
+ * round, for a library that is broken on purpose.
  */
 #include "sync_scene.h"
 
 enum {
-        KILLS = 250,      /* in one call, by default */
-        KILLS_WOKEN = 40, /* each is stepped into a sleep and out of it */
-        KILLS_WATCHED =
-            16, /* after each of most of them, somebody sleeps until he looks for the dead: a quarter of a second */
-        STOPS = 60,
+        KILLS = 150,        /* in one call, by default */
+        KILLS_WOKEN = 20,   /* each is stepped into a sleep and out of it */
+        KILLS_WATCHED = 10, /* after most of them, somebody sleeps until he looks for the dead: a quarter of a second */
+        STOPS = 24,         /* likewise */
+        PAIRS = 40,         /* for each object */
+        THOROUGH = 20, /* so many times more of all these, if each instruction is to be tried: more would take days */
         OVERTAKE_MS = 500,
-        PAIRS = 100,
 };
 
 static struct {
@@ -78,13 +79,19 @@ static bool kill_after(const struct sync_object *object, const struct sync_act *
         return kills_note(&all.kills);
 }
 
+static int at_most(int limit)
+{
+        int most = support_rounds(KILLS);
+        if (kills_is_thorough())
+                limit *= THOROUGH;
+        return most < limit ? most : limit;
+}
+
 static int kills_for(const struct sync_act *act)
 {
-        int most = support_rounds(KILLS), limit = act->wake ? KILLS_WOKEN : most;
-        if (act->watched || act->marked ||
-            (act->crowd && act->wake)) /* never all of them: that alone would take hours */
-                return kills_is_thorough() ? 20 * KILLS_WATCHED : KILLS_WATCHED;
-        return most > limit && !kills_is_thorough() ? limit : most;
+        if (act->watched || act->marked || (act->crowd && act->wake))
+                return at_most(KILLS_WATCHED);
+        return act->wake ? at_most(KILLS_WOKEN) : support_rounds(KILLS);
 }
 
 /* Each run of the call goes the same way, cut off later and later: no sleep, no time limit, and nothing read from /proc. */
@@ -227,7 +234,7 @@ static void overtake_everywhere(const struct sync_object *object, const struct s
         overtake(object, act, chance, k, true, &steps);
         bool good = kills_note(&all.kills);
         long points = kills_find_points(&all.kills, steps);
-        int most = kills_is_thorough() ? 20 * STOPS : STOPS;
+        int most = at_most(STOPS);
         long stride = points / most + 1;
         for (long i = (long)support_random((uint64_t)stride); good && i < points; i += stride) {
                 k = all.kills.points[i];
@@ -315,7 +322,7 @@ static void test_killed_in_pairs(void **state)
 {
         (void)state;
         set_up();
-        int pairs = support_rounds(PAIRS);
+        int pairs = at_most(PAIRS);
         atomic_store(&all.books->verdict.longest_ms, 0);
         for (size_t o = 0; o < array_length(objects); o++)
                 for (int i = 0; objects[o]->pair && i < pairs && all.kills.failures < 5; i++)
@@ -362,5 +369,5 @@ int main(int argc, char **argv)
                 argv[1] = argv[0];
                 return support_main(argc - 1, argv + 1, "step of sync, broken", faulty, array_length(faulty), 280);
         }
-        return support_main(argc, argv, "step of sync", tests, array_length(tests), 1780);
+        return support_main(argc, argv, "step of sync", tests, array_length(tests), 3550);
 }
