@@ -33,7 +33,8 @@ DOOR_OF = {
     "common": None,
     "queue": "queue",
     "process": "process",
-    "pipe": "pipe",
+    "connection": "pipe",
+    "listener": "pipe",
     "pool": "pool",
     "result": "pool",
 }

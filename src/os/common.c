@@ -72,7 +72,19 @@ const char *brood_strerror(int error)
         case EUCLEAN:
                 return "the shared memory is damaged";
         case EBADF:
-                return "not an open descriptor";
+                return "closed, not for this direction, or not an open descriptor";
+        case EINPROGRESS:
+                return "a part is sent, and the rest is kept and goes out first";
+        case ECONNRESET:
+                return "the stream ended in the middle of a message";
+        case EPROTO:
+                return "what came is not in the protocol";
+        case ENOMSG:
+                return "something else comes next";
+        case EKEYREJECTED:
+                return "the keys differ";
+        case EOPNOTSUPP:
+                return "not possible with this kind of socket, or in this build of brood";
         case EPROTONOSUPPORT:
                 return "made by another version of brood";
         case ENOSYS:
