@@ -39,11 +39,13 @@ tests_of "thread sanitizer" 900 "${thread_sanitizer[@]}" --repeat 5
 tests_of "valgrind" 1800 build -- --suite unit --timeout-multiplier 10 --num-processes 2 --wrapper "$PWD/tools/valgrind.sh"
 
 # A fuzz target starts from nothing each time; its corpus would age with the layout of the shared memory that it damages.
-# An input that it finds stays in build-fuzz, to be replayed with build/tests/fuzz/test_fuzz_queue.
+# An input that it finds stays in build-fuzz, to be replayed with build/tests/fuzz/test_fuzz_queue (or ..._connection).
 if as_gate "fuzz targets" 600 build-fuzz --native-file tools/native-clang.ini "${sanitize[@]}" -Dfuzz=enabled \
         -Dexamples=disabled -Dbenches=disabled -Dman=disabled --; then
-        gate "fuzz: queue, $fuzz_seconds s" $((fuzz_seconds + 120)) build-fuzz/tests/fuzz/fuzz_queue \
-                -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 -max_len=640 -artifact_prefix=build-fuzz/
+        for target in queue connection; do
+                gate "fuzz: $target, $fuzz_seconds s" $((fuzz_seconds + 120)) build-fuzz/tests/fuzz/fuzz_$target \
+                        -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 -max_len=640 -artifact_prefix=build-fuzz/
+        done
 fi
 
 # Another libc.  musl has no kernel headers of its own, and must not see glibc's beside them.

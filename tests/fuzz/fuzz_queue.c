@@ -19,12 +19,11 @@
  * An input that is at its end reads as zeros, so that every string of bytes is a script.  Nothing here is random but the race.
  * The functions with the names that libFuzzer knows are its entry; tests/fuzz/standalone.c is another way in.
  */
-#include "fuzz_queue.h"
 #include "scene.h"
+#include "target.h"
 
 #include "shm/region.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -720,17 +719,6 @@ static void leave(struct scene *scene)
                 must(munmap(scene->memory, scene->size) == 0);
         for (int i = 0; i < BROOD_QUEUE_DESCRIPTORS; i++)
                 must(close(scene->descriptors[i]) == 0);
-}
-
-static int count_descriptors(void)
-{
-        DIR *dir = opendir("/proc/self/fd");
-        int count = 0;
-        must(dir != NULL);
-        while (readdir(dir) != NULL)
-                count++;
-        closedir(dir);
-        return count;
 }
 
 static void run_script(const uint8_t *data, size_t size)

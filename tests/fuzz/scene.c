@@ -3,35 +3,12 @@
 
 #include "shm/region.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define SCAN_WORDS 2048 /* how far to look for a word that is not zero */
-
-void fail(const char *format, ...)
-{
-        va_list list;
-        va_start(list, format);
-        fputs("fuzz_queue: ", stderr);
-        vfprintf(stderr, format, list);
-        fputc('\n', stderr);
-        va_end(list);
-        fflush(NULL);
-        abort();
-}
-
-void check_result(const char *call, ssize_t result, const int *errors, size_t count)
-{
-        if (result >= 0)
-                return;
-        for (size_t i = 0; i < count; i++)
-                if (errors[i] != 0 && result == -errors[i])
-                        return;
-        fail("%s returned %zd (%s), which the header does not say", call, result, strerror((int)-result));
-}
 
 /* The library's mappings of this memory, sorted by address as the kernel prints them. */
 void read_ranges(struct scene *scene)

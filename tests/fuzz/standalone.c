@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/fuzz/standalone.c: the fuzz target without libFuzzer, as a test of the normal suite and to replay what libFuzzer found.
+ * tests/fuzz/standalone.c: a fuzz target (FUZZ_NAME) without libFuzzer, as a test of the normal suite and to replay what libFuzzer
+ * found.
  *
  *     test_fuzz_queue [--seed N] [--rounds N]   that many inputs drawn from the seed
  *     test_fuzz_queue FILE...                   these inputs
@@ -10,7 +11,7 @@
  */
 #include "check.h"
 
-#include "fuzz_queue.h"
+#include "target.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -57,7 +58,7 @@ static void write_input(const struct progress *progress, int round)
         uint8_t bytes[INPUT_MAX];
         char name[64];
         size_t size = draw_input(progress->seed, round, bytes);
-        snprintf(name, sizeof name, "fuzz_queue-%llu-%d", (unsigned long long)progress->seed, round);
+        snprintf(name, sizeof name, FUZZ_NAME "-%llu-%d", (unsigned long long)progress->seed, round);
         FILE *file = fopen(name, "we");
         if (file == NULL || fwrite(bytes, 1, size, file) != size || fclose(file) != 0)
                 perror(name);
@@ -126,5 +127,5 @@ int main(int argc, char **argv)
                 return failed;
         }
         static const struct CMUnitTest tests[] = { support_test(test_seeded_inputs) };
-        return support_main(argc, argv, "fuzz_queue", tests, array_length(tests), 60);
+        return support_main(argc, argv, FUZZ_NAME, tests, array_length(tests), 60);
 }
