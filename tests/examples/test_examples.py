@@ -227,6 +227,15 @@ def test_poll_queue(program):
     check("nothing else is printed", len(lines) == 10 + 5 + 2, text)
 
 
+def test_remote_queue(program):
+    lines, _ = quiet([program])
+    text = "\n".join(lines)
+    refused = lines[0] == "Stranger: the keys differ"
+    check("a stranger is refused, unless there are no keys", refused or "without keys" in lines[0], text)
+    check("the workers have done all jobs", lines[-1] == "2 workers did 20 of 20 jobs", text)
+    check("nothing else is printed", len(lines) == 2, text)
+
+
 # ---- wordcount ----
 
 # grep adds the newline that a file may lack at its end, so that the last word of a file and the first of the next stay two.
