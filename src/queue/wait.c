@@ -83,7 +83,7 @@ static bool spin(struct ring *ring, const struct side *side, size_t size, uint32
 
 /* One sleep; the time until which depends on what was seen.  What to prepare the next one with. */
 static uint32_t sleep_a_slice(struct ring *ring, atomic_u32 *word, uint32_t prepared, bool fenced, enum look seen,
-                          int64_t *busy_ms, int64_t deadline)
+                              int64_t *busy_ms, int64_t deadline)
 {
         int64_t began = clock_now(), until = deadline;
 
