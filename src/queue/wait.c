@@ -145,8 +145,12 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
                 if (!look_is_final(seen)) {
                         if (sight->patient)
                                 prepared = prepare(ring, word, prepared, &fenced);
-                        if (load_seq_cst(&ring->canceled))
+                        if (load_seq_cst(&ring->canceled)) {
+                                /* Whoever woke this one meant somebody who takes what there is. */
+                                if (sight->slept)
+                                        waitword_wake_one(word);
                                 return -ECANCELED;
+                        }
                         seen = side->look(ring, size, owner, sight);
                 }
                 if (look_is_final(seen)) {

@@ -163,8 +163,12 @@ static int wait_asleep(struct user *user, const struct wait *wait, void *call, i
 
                 if (r == -EAGAIN) {
                         prepared = prepare(user, wait->word, prepared);
-                        if (load_seq_cst(&user->canceled))
+                        if (load_seq_cst(&user->canceled)) {
+                                /* Whoever woke this one meant somebody who takes what there is. */
+                                if (slept)
+                                        waitword_wake_one(wait->word);
                                 return -ECANCELED;
+                        }
                         r = wait->look(user->object, call);
                 }
                 if (r != -EAGAIN) {
