@@ -261,7 +261,7 @@ again:
                 :: atomic {
                         !asleep[me - PUTTERS] ->
                         slept = true;
-#ifdef WOKEN_FORGETS
+#ifndef BREAK_WOKEN_REMEMBERS
                         prepared = 0
 #endif
                    }
@@ -326,16 +326,20 @@ proctype returner()
         do
         :: n < RETURNS ->
                 returned++;
-#ifdef RETURN_WAKES_ALL
-                d_step { word = (word + COUNT_UP) & ~SLEEPERS; s = word };
-                d_step { asleep[1] = 0; asleep[2] = 0; asleep[3] = 0 };
-                atomic {
-                        if
-                        :: s & MANY && word == s -> word = s & ~MANY
-                        :: else
-                        fi;
-                        s = 0
-                };
+#ifndef BREAK_RETURN_WAKES_ONE
+                if
+                :: word & (SLEEPERS | MANY) ->
+                        d_step { word = (word + COUNT_UP) & ~SLEEPERS; s = word };
+                        d_step { asleep[1] = 0; asleep[2] = 0; asleep[3] = 0 };
+                        atomic {
+                                if
+                                :: s & MANY && word == s -> word = s & ~MANY
+                                :: else
+                                fi;
+                                s = 0
+                        }
+                :: else
+                fi;
 #else
                 if
                 :: word & SLEEPERS -> wake_one()

@@ -107,13 +107,17 @@ BROOD_API void brood_connection_free(brood_connection *connection);
 /* ---- messages ---- */
 
 /* Send a message of `size` bytes; waits while the way to the other end is full.
- * Returns 0 (it is on its way); -EAGAIN, -ETIMEDOUT (nothing of it has been sent: there was no room, or another thread was
- *   sending, or the rest of the message before it was still in the way);
- *   -EINPROGRESS (the time is over, and a part is sent: a copy of the rest is kept, and goes out before anything else in the
- *   next send or flush; do not send the message again); -EPIPE (nobody is there to receive it; what was sent before may not
- *   have been received either); -EMSGSIZE (size beyond max_message); -EINVAL (NULL connection, or NULL data with size > 0);
- *   -EBADF (closed, or made for receiving only); -ENOMEM (the kernel has none: nothing is sent; or there was none for the rest,
- *   and then each later send returns -EPIPE); -EPERM (another thread was sending when this process was forked).
+ * Returns 0: it is on its way;
+ *   -EAGAIN, -ETIMEDOUT   nothing of it has been sent: there was no room, or another thread was sending, or the rest of the message
+ *                         before it was still in the way
+ *   -EINPROGRESS          the time is over, and a part is sent: a copy of the rest is kept, and goes out before anything else in
+ *                         the next send or flush; do not send the message again
+ *   -EPIPE                nobody is there to receive it; what was sent before may not have been received either
+ *   -EMSGSIZE             size is beyond max_message
+ *   -EINVAL               NULL connection, or NULL data with size > 0
+ *   -EBADF                closed, or made for receiving only
+ *   -ENOMEM               the kernel has none: nothing is sent; or there was none for the rest, and each later send returns -EPIPE
+ *   -EPERM                another thread was sending when this process was forked
  * Threads: any.  Fork: one process at a time.  Signals: restarts after EINTR.
  * Death: killed here, the message arrives whole or the stream ends inside it. */
 BROOD_API int brood_connection_send(brood_connection *connection, const void *data, size_t size, int timeout_ms);
@@ -124,15 +128,19 @@ BROOD_API int brood_connection_send(brood_connection *connection, const void *da
 BROOD_API int brood_connection_flush(brood_connection *connection, int timeout_ms);
 
 /* Receive the next message into `buf` of `room` bytes; waits for it.
- * Returns its size in bytes (which may be 0); -EAGAIN, -ETIMEDOUT (it is not here, or not as a whole: what has come is kept; or
- *   another thread is receiving);
- *   -EMSGSIZE (it is larger than room, and stays: brood_connection_next_size() tells its size); -EPIPE (the stream has ended,
- *   and every message was received: Python raises EOFError); -ECONNRESET (it ended inside a message, or was cut off with
- *   messages of ours still unread); -EPROTO (what the other end sent is no message, or one beyond max_message); -EINVAL
- *   (NULL connection, or NULL buf with room > 0); -EBADF (closed, or made for sending only); -ENOMEM (for what has come in
- *   part: it is kept, unless it is this call's own part, and then each later call returns -EPROTO); -EPERM (another thread was
- *   receiving when this process was forked).  After -EAGAIN, -ETIMEDOUT, -ECONNRESET and -ENOMEM a part of the message may
- *   have been written to `buf`; on any other failure it is untouched.
+ * Returns its size in bytes, which may be 0;
+ *   -EAGAIN, -ETIMEDOUT   it is not here, or not as a whole: what has come is kept; or another thread is receiving
+ *   -EMSGSIZE             it is larger than room, and stays: brood_connection_next_size() tells its size
+ *   -EPIPE                the stream has ended, and every message was received (Python raises EOFError)
+ *   -ECONNRESET           it ended inside a message, or was cut off with messages of ours still unread
+ *   -EPROTO               what the other end sent is no message, or one beyond max_message
+ *   -EINVAL               NULL connection, or NULL buf with room > 0
+ *   -EBADF                closed, or made for sending only
+ *   -ENOMEM               for what has come in part: it is kept, unless it is this call's own part, and then each later call
+ *                         returns -EPROTO
+ *   -EPERM                another thread was receiving when this process was forked
+ * After -EAGAIN, -ETIMEDOUT, -ECONNRESET and -ENOMEM a part of the message may have been written to `buf`; on any other failure it
+ * is untouched.
  * Threads: any.  Fork: one process at a time.  Signals: restarts after EINTR.
  * Death: killed here, the message is gone with the killed process, in part or as a whole. */
 BROOD_API ssize_t brood_connection_recv(brood_connection *connection, void *buf, size_t room, int timeout_ms);
@@ -148,7 +156,7 @@ BROOD_API ssize_t brood_connection_recv_alloc(brood_connection *connection, void
 BROOD_API ssize_t brood_connection_next_size(brood_connection *connection, int timeout_ms);
 
 /* Wait until there is something to receive: a message or its beginning, the end of the stream, or an error.
- * Returns 1; 0 (not within the time limit); -EINVAL (NULL); -EBADF, -EPERM as for recv.
+ * Returns 1; 0 (not within the time limit); -EINVAL (NULL); -EBADF, -EPERM as for recv; -ENOMEM (the kernel has none).
  * Threads: any; another thread may receive it first. */
 BROOD_API int brood_connection_poll(brood_connection *connection, int timeout_ms);
 

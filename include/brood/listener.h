@@ -87,8 +87,8 @@ typedef struct brood_listener_options {
  *   beyond its limit; a number that is negative or beyond its limit); -E2BIG (options from a newer brood); -EOPNOTSUPP (a key, but
  *   brood was built without HMAC; or the kernel has no such sockets); -EADDRINUSE (somebody listens there; or, for a path, a file
  *   is there, which may be left over from a process that was killed); -EADDRNOTAVAIL (the address is not this machine's);
- *   -EACCES (a port or a path that this process may not use); -ENOENT, -ENOTDIR (the directory of the path); -EROFS; -ENOMEM;
- *   -EMFILE, -ENFILE.
+ *   -EACCES (a port or a path that this process may not use); -ENOENT, -ENOTDIR, -ELOOP (the directory of the path); -EROFS,
+ *   -ENOSPC (the file system); -ENOMEM; -EMFILE, -ENFILE.
  * Threads: any.  Death: the listener ends with the last process that has it; a path stays in the file system. */
 BROOD_API int brood_listener_new_sized(brood_listener **ret_listener, const brood_listener_options *options,
                                        size_t options_size);
@@ -134,12 +134,20 @@ typedef struct brood_client_options {
 } brood_client_options;
 
 /* Connect to a listener, and wait until each has proven to the other that it knows the key.  The time limit is for all of it.
- * Returns 0; -EAGAIN, -ETIMEDOUT (the listener has not taken us in, or says nothing: perhaps it has no key); -ECONNREFUSED (nobody
- *   listens there); -ENOENT, -ENOTDIR (no such path); -EACCES; -EHOSTUNREACH, -ENETUNREACH, -EADDRNOTAVAIL; -EKEYREJECTED (it does
- *   not take our answer, or does not know the key: Python raises AuthenticationError); -EPROTO (it says what is no part of the
- *   protocol, or wants what refuse_md5 refuses); -ECONNRESET (it has hung up); -EINVAL (ret_connection or address NULL, or an
- *   address that is none of the above; a key that the listener would refuse too; max_message beyond its limit); -E2BIG (options
- *   from a newer brood); -EOPNOTSUPP (as for the listener); -ENOMEM; -EMFILE, -ENFILE.
+ * Returns 0;
+ *   -EAGAIN, -ETIMEDOUT          the listener has not taken us in, or says nothing: perhaps it has no key
+ *   -ECONNREFUSED                nobody listens there
+ *   -ENOENT, -ENOTDIR, -ELOOP    no such path
+ *   -EACCES, -EPERM              this process may not
+ *   -EHOSTUNREACH, -ENETUNREACH, -EADDRNOTAVAIL   there is no way to it, or no port left
+ *   -EKEYREJECTED                it does not take our answer, or does not know the key (Python raises AuthenticationError)
+ *   -EPROTO                      it says what is no part of the protocol, or wants what refuse_md5 refuses
+ *   -ECONNRESET                  it has hung up
+ *   -EINVAL                      ret_connection or address NULL, or an address that is none of the above; a key that the listener
+ *                                would refuse too; max_message beyond its limit
+ *   -E2BIG                       options from a newer brood
+ *   -EOPNOTSUPP                  as for the listener
+ *   -ENOMEM; -EMFILE, -ENFILE    no descriptor left
  * Threads: any.  Signals: restarts after EINTR. */
 BROOD_API int brood_client_sized(brood_connection **ret_connection, const char *address,
                                  const brood_client_options *options, size_t options_size, int timeout_ms);

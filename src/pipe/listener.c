@@ -290,7 +290,7 @@ static int take_in(brood_listener *listener, brood_connection **ret_connection)
                 r = poller_add(listener->poller, stream.fd, peer);
         if (r < 0) {
                 descriptor_close(&peer->stream.fd);
-                return r;
+                return -ENOMEM; /* whatever the kernel is short of */
         }
         peer->there = true;
         listener->peer_count++;

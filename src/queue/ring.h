@@ -178,7 +178,7 @@ int ring_find_claim(struct ring *ring, struct position at, enum kind kind, struc
 
 /* ---- announcing a change that another may be waiting for ---- */
 
-void ring_announce_message(struct ring *ring);
+void ring_announce_return(struct ring *ring); /* of a message that had been claimed */
 void ring_announce_place(struct ring *ring);
 
 /* ---- waiting (queue/wait.c) ---- */

@@ -81,9 +81,9 @@ static bool spin(struct ring *ring, const struct side *side, size_t size, uint32
         return false;
 }
 
-/* One sleep; the time until which depends on what was seen. */
-static void sleep_a_slice(struct ring *ring, atomic_u32 *word, uint32_t prepared, bool fenced, enum look seen,
-                          int64_t *busy_ms, int64_t deadline)
+/* One sleep; the time until which depends on what was seen.  What to prepare the next one with. */
+static uint32_t sleep_a_slice(struct ring *ring, atomic_u32 *word, uint32_t prepared, bool fenced, enum look seen,
+                              int64_t *busy_ms, int64_t deadline)
 {
         int64_t began = clock_now(), until = deadline;
 
@@ -94,9 +94,10 @@ static void sleep_a_slice(struct ring *ring, atomic_u32 *word, uint32_t prepared
                 until = deadline_slice(deadline, SLICE_WATCH_MS * NS_PER_MS);
         }
         fetch_add_relaxed(&ring->shared->waits, 1);
-        waitword_sleep(word, prepared, until);
+        int r = waitword_sleep(word, prepared, until);
         if (clock_now() - began < SPIN_SHORT_SLEEP_NS)
                 spin_adapt(&ring->spin, true); /* a little more spinning would have saved the sleep */
+        return r == -ETIMEDOUT ? prepared : 0;
 }
 
 /* Announce a sleep, and order that before all that this process reads from here on. */
@@ -144,8 +145,12 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
                 if (!look_is_final(seen)) {
                         if (sight->patient)
                                 prepared = prepare(ring, word, prepared, &fenced);
-                        if (load_seq_cst(&ring->canceled))
+                        if (load_seq_cst(&ring->canceled)) {
+                                /* Whoever woke this one meant somebody who takes what there is. */
+                                if (sight->slept)
+                                        waitword_wake_one(word);
                                 return -ECANCELED;
+                        }
                         seen = side->look(ring, size, owner, sight);
                 }
                 if (look_is_final(seen)) {
@@ -168,7 +173,7 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
                 int64_t now = clock_now();
                 if (now >= deadline)
                         return -ETIMEDOUT;
-                sleep_a_slice(ring, word, prepared, fenced, seen, &busy_ms, deadline);
+                prepared = sleep_a_slice(ring, word, prepared, fenced, seen, &busy_ms, deadline);
                 sight->slept = true;
                 if (side->trims && clock_now() - now >= SLICE_WATCH_MS * NS_PER_MS &&
                     load_relaxed(&ring->shared->litter) && exchange_seq_cst(&ring->shared->litter, 0))

@@ -134,12 +134,12 @@ struct call {
 };
 
 /* Everything that a call does with the handle after it has waited is done here, for whoever frees it waits no longer than that. */
-static inline int take(struct brood_lock *lock, const struct call *call)
+static inline int take(struct brood_lock *lock, uint32_t owner, uint32_t times)
 {
-        int r = hold_try(&lock->shared->hold, call->owner);
+        int r = hold_try(&lock->shared->hold, owner);
 
         if (r >= 0 && lock->recursive) {
-                lock->times = call->times;
+                lock->times = times;
                 store_relaxed(&lock->thread, thread_mark());
         }
         return r;
@@ -148,26 +148,29 @@ static inline int take(struct brood_lock *lock, const struct call *call)
 static int look(void *object, void *context)
 {
         const struct call *call = context;
-        int r = take(object, call);
+        int r = take(object, call->owner, call->times);
 
         return r == -EAGAIN && call->canceled != NULL && load_seq_cst(call->canceled) ? -ECANCELED : r;
 }
 
-static __attribute__((noinline)) int wait_for_it(struct brood_lock *lock, struct call *call, int timeout_ms)
+static __attribute__((noinline)) int wait_for_it(struct brood_lock *lock, uint32_t owner, uint32_t times,
+                                                 atomic_u32 *canceled, int timeout_ms)
 {
         const struct wait wait = { .look = look, .word = &lock->shared->hold.sleepers };
+        struct call call = { .owner = owner, .times = times, .canceled = canceled };
 
-        return user_wait(&lock->object.user, &wait, call, deadline_after_ms(timeout_ms));
+        return user_wait(&lock->object.user, &wait, &call, deadline_after_ms(timeout_ms));
 }
 
-static inline int acquire(struct brood_lock *lock, struct call call, int timeout_ms)
+static inline int acquire(struct brood_lock *lock, uint32_t times, atomic_u32 *canceled, int timeout_ms)
 {
-        int r = user_own(&lock->object.user, &call.owner);
+        uint32_t owner;
+        int r = user_own(&lock->object.user, &owner);
 
         if (r < 0)
                 return r;
-        r = take(lock, &call);
-        return __builtin_expect(r == -EAGAIN, 0) ? wait_for_it(lock, &call, timeout_ms) : r;
+        r = take(lock, owner, times);
+        return __builtin_expect(r == -EAGAIN, 0) ? wait_for_it(lock, owner, times, canceled, timeout_ms) : r;
 }
 
 /* Only this thread writes its own mark, and only while the process holds the lock; so a thread that reads it as its own has written
@@ -188,12 +191,12 @@ int brood_lock_acquire(brood_lock *lock, int timeout_ms)
                 lock->times++;
                 return load_relaxed(&lock->shared->hold.word) & HOLD_INCONSISTENT ? BROOD_HOLDER_DIED : 0;
         }
-        return acquire(lock, (struct call){ .times = 1 }, timeout_ms);
+        return acquire(lock, 1, NULL, timeout_ms);
 }
 
 int lock_take_back(struct brood_lock *lock, uint32_t times, atomic_u32 *canceled)
 {
-        return acquire(lock, (struct call){ .times = times, .canceled = canceled }, BROOD_FOREVER);
+        return acquire(lock, times, canceled, BROOD_FOREVER);
 }
 
 /* ---- releasing ---- */

@@ -46,7 +46,8 @@ enum kind { LOCK, RLOCK, SEMAPHORE, CONDITION, EVENT, BARRIER, RWLOCK, KINDS };
 struct scene {
         struct script script;
         enum kind kind;
-        int parties;
+        int parties;  /* of a barrier, as it was made */
+        void *maker;  /* the handle that made the object, as long as it is there */
         bool damaged; /* what the headers call damage is no error any more */
         bool racing;
         void *handles[2]; /* the maker's, and one that attached; NULL if there is none */
@@ -241,7 +242,7 @@ static void call_barrier(struct scene *scene, brood_barrier *barrier, int which,
         case 3:
                 r = brood_barrier_wait(barrier, timeout);
                 expect_wait(scene, "wait", r, timeout, EPIPE, ERANGE, if_damaged(scene, EAGAIN));
-                must(r < scene->parties);
+                must(r < brood_barrier_parties(barrier));
                 return;
         case 4:
         case 5:
@@ -251,8 +252,11 @@ static void call_barrier(struct scene *scene, brood_barrier *barrier, int which,
                 must(brood_barrier_abort(barrier) == 0);
                 return;
         case 7:
+                /* A handle's own knowledge is its own: what somebody writes into the memory later does not change it. */
                 r = brood_barrier_parties(barrier);
-                must(r == scene->parties || (scene->damaged && r >= 1 && r <= scene->parties)); /* of which handle */
+                must(r >= 1 && r <= BROOD_BARRIER_PARTIES_MAX);
+                if (barrier == scene->maker || !scene->damaged)
+                        must(r == scene->parties);
                 return;
         case 8:
                 r = brood_barrier_n_waiting(barrier);
@@ -377,14 +381,6 @@ static int attach_handle(struct scene *scene, void **ret_handle, const int *desc
                 must(handle == untouched);
                 return r;
         }
-        /* What was checked of the memory is its own now. */
-        if (scene->kind == BARRIER) {
-                int parties = brood_barrier_parties(handle);
-                must(parties >= 1 && parties <= BROOD_BARRIER_PARTIES_MAX);
-                must(scene->damaged || parties == scene->parties);
-                if (parties > scene->parties)
-                        scene->parties = parties;
-        }
         *ret_handle = handle;
         return 0;
 }
@@ -502,6 +498,7 @@ static void make(struct scene *scene)
         int descriptors[GROUNDS_MAX];
 
         must(make_handle(scene, &scene->handles[0]) == 0);
+        scene->maker = scene->handles[0];
         tell_descriptors(scene, scene->handles[0], descriptors);
         scene->count = scene->kind == CONDITION || scene->kind == EVENT ? 2 : 1;
         scene->ground_count = scene->kind == CONDITION ? 2 : 1;
@@ -570,6 +567,7 @@ static void stage_copy(struct scene *scene)
         bool whole = keep == ground->size && size == ground->size && how / 16 % 8 != 0;
         for (int i = 0; i < 2; i++)
                 free_handle(scene, i);
+        scene->maker = NULL;
         must(munmap(ground->memory, ground->size) == 0);
         must(close(scene->descriptors[at]) == 0);
         *ground = copy;
