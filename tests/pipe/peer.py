@@ -151,7 +151,8 @@ def connect(address, key, digest=None):
             if digest:
                 answer_with(c, key_of(key), digest)
                 ask(c, key_of(key), digest)
-            have_echoed(c, SIZES[:6] if digest else SIZES)
+            # The largest ones once for each family.
+            have_echoed(c, SIZES[:6] if digest else SIZES[:7] if address.startswith("/") or key == "-" else SIZES)
             if not isinstance(address_of(address), tuple):
                 swap_descriptors(c)
     except AuthenticationError:

@@ -35,7 +35,7 @@ static void test_digests(void **state)
         };
         struct secret *key = key_new("Jefe");
         for (int digest = 0; digest < DIGEST_COUNT; digest++) {
-                unsigned char bytes[DIGEST_SIZE_MOST];
+                unsigned char bytes[DIGEST_SIZE_MOST] = { 0 };
                 char text[2 * DIGEST_SIZE_MOST + 1] = "";
                 secret_sign(key, (enum digest)digest, question, sizeof question - 1, bytes);
                 for (size_t i = 0; i < digest_size((enum digest)digest); i++)

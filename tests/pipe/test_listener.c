@@ -37,6 +37,14 @@ static brood_listener *listen_with(brood_listener_options options)
         return l;
 }
 
+/* A name in the abstract name space that no other run of this test has. */
+static const char *own_name(void)
+{
+        static char name[32];
+        snprintf(name, sizeof name, "@brood-test-%d", (int)getpid());
+        return name;
+}
+
 /* A directory of this test's own, and a path in it. */
 static const char *path_in_a_directory(void)
 {
@@ -162,7 +170,7 @@ static void test_addresses(void **state)
         (void)state;
         brood_listener *l;
         const char *path = path_in_a_directory();
-        const char *const addresses[] = { "127.0.0.1:0", "[::1]:0", "localhost:0", "@brood-test-listener", NULL, path };
+        const char *const addresses[] = { "127.0.0.1:0", "[::1]:0", "localhost:0", own_name(), NULL, path };
         for (size_t i = 0; i < array_length(addresses); i++) {
                 int r = brood_listener_new(&l, &(brood_listener_options){ .address = addresses[i] });
                 if (i == 1 && (r == -EOPNOTSUPP || r == -EADDRNOTAVAIL))
@@ -240,7 +248,7 @@ static void test_no_addresses(void **state)
                 assert_int_equal(brood_listener_new(&l, &(brood_listener_options){ .address = longest }), -EINVAL);
                 assert_int_equal(brood_client(&c, longest, NULL, 0), -EINVAL);
         }
-        longest[0] = '@';
+        memcpy(longest, own_name(), strlen(own_name()));
         longest[107] = '\0';
         l = listen_with((brood_listener_options){ .address = longest });
         assert_string_equal(brood_listener_address(l), longest);
@@ -259,7 +267,7 @@ static void test_nobody_there(void **state)
         strcpy(address, brood_listener_address(l));
         brood_listener_free(l);
         assert_int_equal(brood_client(&c, address, NULL, CHECK_HANG_MS), -ECONNREFUSED);
-        assert_int_equal(brood_client(&c, "@brood-test-nobody", NULL, CHECK_HANG_MS), -ECONNREFUSED);
+        assert_int_equal(brood_client(&c, own_name(), NULL, CHECK_HANG_MS), -ECONNREFUSED);
         assert_int_equal(brood_client(&c, path, NULL, CHECK_HANG_MS), -ENOENT);
         assert_int_equal(brood_client(&c, "/dev/null/socket", NULL, CHECK_HANG_MS), -ENOTDIR);
         assert_int_equal(brood_client(&c, "/dev/null", NULL, CHECK_HANG_MS), -ECONNREFUSED);
@@ -275,7 +283,7 @@ static void test_nobody_there(void **state)
 static void test_taken(void **state)
 {
         (void)state;
-        static const char *const addresses[] = { "127.0.0.1:0", "@brood-test-taken", NULL };
+        const char *const addresses[] = { "127.0.0.1:0", own_name(), NULL };
         const char *path = path_in_a_directory();
         for (size_t i = 0; i < array_length(addresses); i++) {
                 brood_listener *l = listen_with((brood_listener_options){ .address = i == 2 ? path : addresses[i] }),
@@ -333,8 +341,8 @@ static void test_bad_options(void **state)
                 { .max_message = BROOD_CONNECTION_MESSAGE_LIMIT + (size_t)1 },
         };
         for (size_t i = 0; i < array_length(bad_client); i++)
-                assert_int_equal(brood_client(&c, "@brood-test-nobody", &bad_client[i], 0), -EINVAL);
-        assert_int_equal(brood_client(NULL, "@brood-test-nobody", NULL, 0), -EINVAL);
+                assert_int_equal(brood_client(&c, own_name(), &bad_client[i], 0), -EINVAL);
+        assert_int_equal(brood_client(NULL, own_name(), NULL, 0), -EINVAL);
         assert_int_equal(brood_client(&c, NULL, NULL, 0), -EINVAL);
         assert_int_equal(brood_listener_accept(NULL, &c, 0), -EINVAL);
         assert_int_equal(brood_listener_fileno(NULL), -EINVAL);
@@ -351,7 +359,7 @@ static void test_bad_options(void **state)
 
         if (!keys()) {
                 assert_int_equal(brood_listener_new(&l, &(brood_listener_options){ KEY }), -EOPNOTSUPP);
-                assert_int_equal(brood_client(&c, "@brood-test-nobody", &right, 0), -EOPNOTSUPP);
+                assert_int_equal(brood_client(&c, own_name(), &right, 0), -EOPNOTSUPP);
         }
 }
 
@@ -365,7 +373,7 @@ static void test_errno_is_left_alone(void **state)
         assert_int_equal(brood_listener_accept(l, &c, 0), -EAGAIN);
         assert_int_equal(brood_listener_accept(l, &c, 1), -ETIMEDOUT);
         brood_listener_free(l);
-        assert_int_equal(brood_client(&c, "@brood-test-nobody", NULL, 1), -ECONNREFUSED);
+        assert_int_equal(brood_client(&c, own_name(), NULL, 1), -ECONNREFUSED);
         assert_int_equal(errno, 4711);
 }
 
@@ -533,7 +541,7 @@ static void test_false_listeners(void **state)
 static void test_silent_peers(void **state)
 {
         (void)state;
-        enum { SILENT = 20, LIMIT_MS = 1500 };
+        enum { SILENT = 20, LIMIT_MS = 3000 };
         static const char *const addresses[] = { "127.0.0.1:0", NULL };
         for (size_t i = 0; i < array_length(addresses); i++) {
                 brood_listener *l =
@@ -575,7 +583,7 @@ static void test_accept_for_ever(void **state)
 {
         (void)state;
         struct check_thread thread;
-        brood_listener *l = listen_with((brood_listener_options){ .auth_timeout_ms = 50, KEY });
+        brood_listener *l = listen_with((brood_listener_options){ .auth_timeout_ms = 1000, KEY });
         brood_connection *c = NULL;
         check_thread_start(&thread, accept_for_ever, l);
         int silent = dial(brood_listener_address(l));
@@ -592,7 +600,7 @@ static void test_accept_for_ever(void **state)
 static void test_busy_host(void **state)
 {
         (void)state;
-        enum { LIMIT_MS = 300 };
+        enum { LIMIT_MS = 2000 };
         brood_listener *l = listen_with((brood_listener_options){ .auth_timeout_ms = LIMIT_MS, KEY });
         struct check_thread threads[3];
         struct client clients[3];
@@ -602,7 +610,8 @@ static void test_busy_host(void **state)
                 start_client(&threads[i], &clients[i], brood_listener_address(l), &right);
         for (int i = 0; i < 3; i++) {
                 assert_int_equal(brood_listener_accept(l, &c, CHECK_HANG_MS), 0);
-                usleep(2 * LIMIT_MS * 1000); /* busy */
+                if (i == 0)
+                        usleep((LIMIT_MS + 500) * 1000); /* busy */
                 send_back(c);
         }
         for (int i = 0; i < 3; i++) {
@@ -975,14 +984,16 @@ static void test_killed(void **state)
         brood_listener_free(l);
 
         /* The listener's process is killed while a client waits for it. */
-        l = listen_with((brood_listener_options){ .address = "@brood-test-killed" });
+        l = listen_with((brood_listener_options){ .address = own_name() });
+        char name[32];
+        strcpy(name, own_name()); /* the child has a pid of its own */
         pid = check_start(listen_until_killed, l);
         brood_listener_free(l);
         struct check_thread thread;
         struct client client;
         assert_true(check_asleep(pid));
         assert_int_equal(kill(pid, SIGSTOP), 0);
-        start_client(&thread, &client, "@brood-test-killed", &right);
+        start_client(&thread, &client, name, &right);
         assert_int_equal(check_kill(pid), -SIGKILL);
         assert_int_equal(check_thread_join(&thread), 0);
         assert_true(client.result == -ECONNRESET || client.result == -ECONNREFUSED);
