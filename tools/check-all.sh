@@ -39,11 +39,14 @@ tests_of "thread sanitizer" 900 "${thread_sanitizer[@]}" --repeat 5
 tests_of "valgrind" 1800 build -- --suite unit --timeout-multiplier 10 --num-processes 2 --wrapper "$PWD/tools/valgrind.sh"
 
 # A fuzz target starts from nothing each time; its corpus would age with the layout of the shared memory that it damages.
-# An input that it finds stays in build-fuzz, to be replayed with build/tests/fuzz/test_fuzz_queue.
+# An input that it finds stays in build-fuzz, to be replayed with build/tests/fuzz/test_fuzz_queue and its like.
 if as_gate "fuzz targets" 600 build-fuzz --native-file tools/native-clang.ini "${sanitize[@]}" -Dfuzz=enabled \
         -Dexamples=disabled -Dbenches=disabled -Dman=disabled --; then
-        gate "fuzz: queue, $fuzz_seconds s" $((fuzz_seconds + 120)) build-fuzz/tests/fuzz/fuzz_queue \
-                -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 -max_len=640 -artifact_prefix=build-fuzz/
+        for target in queue sync connection; do
+                gate "fuzz: $target, $fuzz_seconds s" $((fuzz_seconds + 120)) "build-fuzz/tests/fuzz/fuzz_$target" \
+                        -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 -max_len=640 \
+                        -artifact_prefix=build-fuzz/
+        done
 fi
 
 # Another libc.  musl has no kernel headers of its own, and must not see glibc's beside them.
@@ -119,7 +122,9 @@ fi
 
 # A minute of kills in the queue, and the kill after every instruction rather than after some of them.
 BROOD_TEST_ROUNDS=60 tests_of "storm, a minute" 300 build -- storm
+BROOD_TEST_ROUNDS=60 tests_of "storm of sync, a minute" 300 build -- "storm of sync"
 BROOD_TEST_ROUNDS=100000 tests_of "step, every instruction" 2000 build -- step
+BROOD_TEST_ROUNDS=100000 tests_of "step of sync, every instruction" 4000 build -- "step of sync"
 
 gate "models of the queue" 3600 tools/check-model.sh
 

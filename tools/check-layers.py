@@ -26,6 +26,7 @@ KNOWS = {
     "process": {"os", "shm"},
     "pipe": {"os"},
     "pool": {"os", "shm", "sync", "queue", "process", "pipe"},
+    "wait": {"os", "sync", "queue", "process", "pipe", "pool"},
 }
 
 # Whose door a public header is.  A header that is not here may be included by no room.
@@ -39,9 +40,14 @@ DOOR_OF = {
     "rwlock": "sync",
     "queue": "queue",
     "process": "process",
-    "pipe": "pipe",
+    "connection": "pipe",
+    "listener": "pipe",
     "pool": "pool",
     "result": "pool",
+    "shared": "shm",
+    "value": "sync",
+    "atomic": "sync",
+    "wait": "wait",
 }
 
 # The headers through which a system call is made, or that serve nothing else.

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """check-man.py PAGES INCLUDE [CC...]: the manual pages (doc/man) and the public headers say the same.
 
-- Every function that a header marks with BROOD_API, or defines inline, is in the NAME of exactly one page and in its
-  SYNOPSIS, has a link of its own name in the list of meson.build, and nothing else is in either.
+- Every function that a header marks with BROOD_API, or defines inline or as a macro, is in the NAME of exactly one page and in
+  its SYNOPSIS, has a link of its own name in the list of meson.build, and nothing else is in either.  (A name that ends in an
+  underscore is a header's own.)
 - Every errno that a header names for a function is in the RETURN VALUE or ERRORS of that function's page; and a page names no errno
   that neither the headers of its functions nor common.h name.
 - Every constant of the headers is in some page.
@@ -21,10 +22,12 @@ import sys
 import tempfile
 
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
-DIRECTIVE = re.compile(r"^[ \t]*#(?:\\\n|[^\n])*", re.M)
+DIRECTIVE = re.compile(r"^[ \t]*#(?![ \t]*define[ \t]+brood_\w+\()(?:\\\n|[^\n])*", re.M)  # but for those of macros
 # A declaration with the comment before it, if there is one; a function without one is described by the comment before.
 DECLARED = re.compile(
-    r"(?P<text>/\*(?:(?!\*/).)*\*/)|(?:\bBROOD_API\b[^;{}()]*?|^static inline\b[^;{}()]*?)\b(?P<name>brood_\w+)\s*\(", re.S | re.M
+    r"(?P<text>/\*(?:(?!\*/).)*\*/)"
+    r"|(?:\bBROOD_API\b[^;{}()]*?|^static inline\b[^;{}()]*?|^#define[ \t]+)\b(?P<name>brood_\w*[^\W_])\s*\(",
+    re.S | re.M,
 )
 ERRNO = re.compile(r"-(E[A-Z0-9]+)\b")
 CONSTANT = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(BROOD_\w+)(?![\w(])[ \t]+\S|^[ \t]+(BROOD_\w+)(?:[ \t]*=[^,\n]*)?,", re.M)
@@ -260,6 +263,7 @@ MESON = """man_pages = {
 BREAKS = [
     # what is broken, the file, what is replaced, by what, and what must be said of it
     ("a new function", "h", "/* Inline. */", "/* New. */\nBROOD_API int brood_thing_more(void);", "in the NAME of 0"),
+    ("a new macro", "h", "/* Inline. */", "#define brood_thing_m(t) brood_thing_new((t), 2)\n/* Inline. */", "in the NAME of 0"),
     ("an errno more in the header", "h", "-ENOMEM.", "-ENOMEM, -ENFILE.", "-ENFILE, which thing.h names for brood_thing_new"),
     ("one in the comment that serves two", "h", "-ENOMEM.", "-ENOMEM, -EIO.", "-EIO, which thing.h names for brood_thing_again"),
     ("an errno only outside of ERRORS", "p", "*-EINVAL*, *-ENOMEM*", "*-EINVAL*", "-ENOMEM, which"),

@@ -4,7 +4,9 @@
  *
  * A putter publishes with a plain store, which stays in its store buffer (one place deep, as on x86) until the memory takes it, a
  * locked instruction of its own or another's barrier drains it; then it loads the wait word, without a fence.  A getter that
- * finds nothing sets the SLEEPERS bit, has everybody's store buffers drained, looks again and sleeps.
+ * finds nothing sets the SLEEPERS bit, has everybody's store buffers drained, looks again and sleeps.  One that is woken looks
+ * first; if it has got a message, and MANY says that there may be other sleepers, it sets the bit again, and wakes the next if
+ * there is more.  The kernel wakes the one that has slept longest, unless ANY_ORDER.
  *
  * A slice of sleep ends only when nothing else in the whole system can move (Promela's `timeout`).  Checked: while nobody has been
  * killed, no slice is ever needed; after a death, the getter whose slice ends finds what is there, and none is left asleep
@@ -15,6 +17,12 @@
 #endif
 #ifndef PUTS
 #define PUTS 1
+#endif
+#ifndef BATCH
+#define BATCH 1 /* messages that a put publishes with one store, as a run */
+#endif
+#ifndef RETURNS
+#define RETURNS 0 /* messages that somebody holds, and gives back: where nobody looks for more who was woken */
 #endif
 #ifndef GETTERS
 #define GETTERS 2
@@ -27,22 +35,67 @@
 #endif
 
 #define SLEEPERS 1
-#define EVENT 2
+#define MANY 2
+#define EVENT 4
+
+#ifdef BREAK_NO_COUNT
+#define COUNT_UP 0
+#else
+#define COUNT_UP EVENT
+#endif
+#ifdef BREAK_NO_MANY
+#define MANY_BIT 0
+#else
+#define MANY_BIT MANY
+#endif
+#ifdef BREAK_LAST_NOT_COMPARED
+#define IS_ANOTHERS(last) (last == 0)
+#else
+#define IS_ANOTHERS(last) (word != last)
+#endif
 
 /* What is shared: the messages that can be seen, and the wait word. */
-byte items, word;
+byte items, returned, word;
 
 /* What the hardware and the kernel know. */
 bool buffered[PUTTERS + 1]; /* a message whose store has not reached the memory */
-bool asleep[GETTERS + 1];
+byte asleep[4]; /* in which place of the row */
 bool alive[PUTTERS + GETTERS + 1];
 byte crashes, ended;
 
 #define drain(p) \
         if \
-        :: buffered[p] -> buffered[p] = false; items++ \
+        :: buffered[p] -> buffered[p] = false; items = items + BATCH \
         :: else \
         fi
+
+#define ANY_ASLEEP (asleep[1] || asleep[2] || asleep[3])
+#ifndef ANY_ORDER
+#define NEXT(g) (asleep[g] == 1)
+#define LAST_PLACE (1 + (asleep[1] > 0) + (asleep[2] > 0) + (asleep[3] > 0))
+#define move_up(g, place) \
+        if \
+        :: asleep[g] > place -> asleep[g]-- \
+        :: else \
+        fi
+inline get_up(g)
+{
+        d_step {
+                place = asleep[g];
+                asleep[g] = 0;
+                if
+                :: place > 0 -> move_up(1, place); move_up(2, place); move_up(3, place)
+                :: else
+                fi;
+                place = 0
+        }
+}
+byte place; /* 0 but within a step */
+#else
+#define NEXT(g) asleep[g]
+#define LAST_PLACE 1
+#define get_up(g) asleep[g] = 0
+#endif
 
 /* membarrier(2): everybody's store buffers. */
 inline barrier()
@@ -59,49 +112,42 @@ inline barrier()
         }
 }
 
-/* Clear the bit, count up, wake one: the compare-and-swap, and then the system call. */
+/* futex_wake(): one of the sleepers, whichever; s stays if there is none. */
+inline futex_wake_one()
+{
+        if
+        :: NEXT(1) -> get_up(1); s = 0
+#if GETTERS > 1
+        :: NEXT(2) -> get_up(2); s = 0
+#endif
+#if GETTERS > 2
+        :: NEXT(3) -> get_up(3); s = 0
+#endif
+        :: !ANY_ASLEEP -> skip
+        fi
+}
+
+/* waitword_wake_slow(): clear the bit and count up, in a loop of compare-and-swap, which is one step; the system call; and if it
+ * has woken nobody, nobody is left asleep, unless the word has changed since. */
 inline wake_one()
 {
-        do
-        :: s = word;
-#ifdef BREAK_NO_COUNT
-           d_step {
-                if
-                :: word == s -> word = s & ~SLEEPERS; s = 255
-                :: else
-                fi
-           };
+        d_step { word = (word + COUNT_UP) & ~SLEEPERS; s = word };
+#ifdef BREAK_MANY_CLEARED_ALWAYS
+        atomic { futex_wake_one(); s = word };
 #else
-           d_step {
+        atomic { futex_wake_one() };
+#endif
+        atomic {
                 if
-                :: word == s -> word = (s + EVENT) & ~SLEEPERS; s = 255
+#ifdef BREAK_MANY_CLEARED_BLIND
+                :: s & MANY -> word = word & ~MANY
+#else
+                :: s & MANY && word == s -> word = s & ~MANY
+#endif
                 :: else
-                fi
-           };
-#endif
-           if
-           :: s == 255 -> break
-           :: else
-           fi
-        od;
-        s = 0;
-        if
-        :: asleep[1] -> asleep[1] = false
-#if GETTERS > 1
-        :: asleep[2] -> asleep[2] = false
-#endif
-#if GETTERS > 2
-        :: asleep[3] -> asleep[3] = false
-#endif
-        :: !(asleep[1]
-#if GETTERS > 1
-             || asleep[2]
-#endif
-#if GETTERS > 2
-             || asleep[3]
-#endif
-             ) -> skip
-        fi
+                fi;
+                s = 0
+        }
 }
 
 proctype putter(byte me)
@@ -130,113 +176,193 @@ proctype putter(byte me)
         }
 }
 
+/* A look at the ring: first where the head is, which is set back when a message comes back. */
+inline look()
+{
+#if RETURNS > 0
+        atomic {
+                if
+                :: returned > 0 -> returned--; goto done
+                :: else
+                fi
+        };
+#endif
+        atomic {
+                if
+                :: items > 0 -> items--; goto done
+                :: else
+                fi
+        }
+}
+
+/* waitword_prepare(): set the bit, in one step as above; and MANY, if the bit was set already and not by this call. */
+inline prepare(last)
+{
+        d_step {
+#ifdef BREAK_BARRIER_ONCE
+                was_set = word & SLEEPERS;
+#endif
+                if
+                :: word & SLEEPERS && IS_ANOTHERS(last) -> word = word | SLEEPERS | MANY_BIT
+                :: else -> word = word | SLEEPERS
+                fi;
+                prepared = word
+        }
+}
+
 proctype getter(byte me)
 {
         byte n, s, prepared;
-        bool slept, got, was_set;
+        bool slept, got;
+#ifdef BREAK_BARRIER_ONCE
+        bool was_set;
+#endif
 
         {
         skip;
         do
         :: n < GETS ->
-                do
-                :: d_step { prepared = word | SLEEPERS; was_set = word & SLEEPERS };
+                /* The first look; or who was woken looks: what it finds needs no preparations. */
+again:
+                look();
 #ifdef BREAK_BARRIER_BEFORE_BIT
-                   barrier();
+                barrier();
 #endif
-                   if
-                   :: was_set
-                   :: atomic { !was_set && word == (prepared & ~SLEEPERS) -> word = prepared }
-                   :: !was_set && word != (prepared & ~SLEEPERS) -> goto prepare_again
-                   fi;
+                prepare(prepared);
 #if !defined(BREAK_NO_BARRIER) && !defined(BREAK_BARRIER_BEFORE_BIT)
 #ifdef BREAK_BARRIER_ONCE
-                   /* Who finds the bit set trusts that who has set it has also executed the barrier. */
-                   if
-                   :: !was_set -> barrier()
-                   :: else
-                   fi;
+                /* Who finds the bit set trusts that who has set it has also executed the barrier. */
+                if
+                :: !was_set -> barrier()
+                :: else
+                fi;
 #else
-                   barrier();
+                barrier();
 #endif
 #endif
 #ifndef BREAK_NO_SECOND_LOOK
-                   d_step {
+                look();
+#endif
+#if RETURNS > 0
+                /* Before it sleeps, it looks behind the head (find_strays). */
+                if
+                :: returned > 0 -> goto again
+                :: else
+                fi;
+#endif
+                /* futex_wait: the kernel compares the word once more. */
+                d_step {
                         if
-                        :: items > 0 -> items--; got = true
+                        :: word == prepared -> asleep[me - PUTTERS] = LAST_PLACE
                         :: else
                         fi
-                   };
-#else
-                   if
-                   :: slept ->
-                        d_step {
-                                if
-                                :: items > 0 -> items--; got = true
-                                :: else
-                                fi
-                        }
-                   :: else
-                   fi;
+                };
+                if
+                :: atomic {
+                        !asleep[me - PUTTERS] ->
+                        slept = true;
+#ifndef BREAK_WOKEN_REMEMBERS
+                        prepared = 0
 #endif
-                   if
-                   :: got ->
-                        /* The wake may have been the only one for several messages. */
-#ifndef BREAK_NO_CHAIN
-                        if
-                        :: slept && (word & SLEEPERS) && items > 0 -> wake_one()
-                        :: else
-                        fi;
-#endif
-                        break
-                   :: else
-                   fi;
-                   /* futex_wait: the kernel compares the word once more. */
-                   d_step {
-                        if
-                        :: word == prepared -> asleep[me - PUTTERS] = true
-                        :: else
-                        fi
-                   };
-                   if
-                   :: !asleep[me - PUTTERS] -> slept = true
-                   :: timeout ->
+                   }
+                :: timeout ->
                         /* Nothing moves but the clock. */
                         assert(crashes > 0);
                         if
-                        :: items > 0 -> asleep[me - PUTTERS] = false; slept = true
+                        :: items + returned > 0 -> get_up(me - PUTTERS); slept = true
                         :: else -> goto over
                         fi
-                   fi;
-prepare_again:
-                   atomic { prepared = 0; was_set = false }
-                od;
-                atomic { got = false; slept = false; prepared = 0; was_set = false; n++ }
+                fi;
+                goto again;
+done:
+                /* The wake may have been the only one for several messages, and the waker has taken the bit away from all. */
+                if
+#ifdef BREAK_NO_CHAIN
+                :: false
+#else
+                :: slept && word & MANY ->
+#endif
+#ifdef BREAK_MORE_BEFORE_BIT
+                        got = items > 0;
+#endif
+#ifndef BREAK_BIT_NOT_AGAIN
+                        prepare(0);
+                        barrier();
+#endif
+#ifndef BREAK_MORE_BEFORE_BIT
+                        got = items > 0;
+#endif
+                        if
+#ifdef BREAK_BIT_NOT_AGAIN
+                        :: got -> wake_one()
+#else
+                        :: got && word & SLEEPERS -> wake_one()
+#endif
+                        :: else
+                        fi
+                :: else
+                fi;
+                atomic { got = false; slept = false; prepared = 0; n++ }
         :: else -> break
         od;
 over:
-        atomic { ended++; n = 0 }
+        atomic { ended++; n = 0; prepared = 0; slept = false }
         } unless {
                 d_step {
                         !alive[me] ->
-                        asleep[me - PUTTERS] = false;
+                        get_up(me - PUTTERS);
                         ended++;
-                        n = 0; s = 0; prepared = 0; slept = false; got = false; was_set = false
+                        n = 0; s = 0; prepared = 0; slept = false; got = false
                 }
         }
 }
+
+#if RETURNS > 0
+/* Somebody gives messages back, one by one. */
+proctype returner()
+{
+        byte n, s;
+
+        do
+        :: n < RETURNS ->
+                returned++;
+#ifndef BREAK_RETURN_WAKES_ONE
+                if
+                :: word & (SLEEPERS | MANY) ->
+                        d_step { word = (word + COUNT_UP) & ~SLEEPERS; s = word };
+                        d_step { asleep[1] = 0; asleep[2] = 0; asleep[3] = 0 };
+                        atomic {
+                                if
+                                :: s & MANY && word == s -> word = s & ~MANY
+                                :: else
+                                fi;
+                                s = 0
+                        }
+                :: else
+                fi;
+#else
+                if
+                :: word & SLEEPERS -> wake_one()
+                :: else
+                fi;
+#endif
+                n++
+        :: else -> break
+        od
+}
+#endif
 
 /* Store buffers drain by themselves, some time. */
 active proctype memory()
 {
 end:
         do
-        :: d_step { buffered[1] -> buffered[1] = false; items++ }
+        :: d_step { buffered[1] -> buffered[1] = false; items = items + BATCH }
 #if PUTTERS > 1
-        :: d_step { buffered[2] -> buffered[2] = false; items++ }
+        :: d_step { buffered[2] -> buffered[2] = false; items = items + BATCH }
 #endif
 #if PUTTERS > 2
-        :: d_step { buffered[3] -> buffered[3] = false; items++ }
+        :: d_step { buffered[3] -> buffered[3] = false; items = items + BATCH }
 #endif
         od
 }
@@ -259,6 +385,9 @@ init {
         byte i = 1;
 
         atomic {
+#if RETURNS > 0
+                run returner();
+#endif
                 do
                 :: i <= PUTTERS + GETTERS ->
                         alive[i] = true;
@@ -272,5 +401,5 @@ init {
         };
         /* The living have all ended: no message may lie there that one of them waited for. */
         ended == GETTERS;
-        assert(crashes > 0 || items == 0)
+        assert(crashes > 0 || items + returned == 0)
 }

@@ -5,16 +5,16 @@
  *     brood_barrier *barrier;
  *     brood_barrier_new(&barrier, 3, NULL);
  *     ... in each of three processes ...
- *     int i = brood_barrier_wait(barrier, BROOD_FOREVER);     // 0, 1 or 2, each once
+ *     int i = brood_barrier_wait(barrier, BROOD_FOREVER);     // 0, 1 or 2, and for each of them another number
  *
- * The last of `parties` to arrive releases all, and the barrier is as new.  A barrier can break: by brood_barrier_abort(), by a
- * wait that times out, or by an action that fails.  Then all who wait, and all who come, get -EPIPE, until
- * brood_barrier_reset().  That is what Python's BrokenBarrierError says.
+ * The last of `parties` to arrive releases all, and when they have left, the barrier is as new.  A barrier can break: by
+ * brood_barrier_abort(), by a wait that times out, or by an action that fails.  Then all who wait, and all who come, get -EPIPE,
+ * until brood_barrier_reset().  That is what Python's BrokenBarrierError says; the one whose time was up is told that instead.
  *
  * Death.  The arrival of a process that dies while it waits is given back: the others wait for another one to come in its
- * place (or, with `.break_on_death`, get -EPIPE).  One that died within the last quarter of a second may still count when the last
- * one arrives.  A process that dies when it has been released, and has not left yet, is not waited for.  If the one that runs the
- * action dies in it, the barrier is broken.  Who waits learns of these within half a second.
+ * place (or, with `.break_on_death`, get -EPIPE).  One that died in the last quarter of a second may still count as one that waits
+ * when the last arrives.  A process that dies when it has been released, and has not left yet, is not waited for.  If the one that
+ * runs the action dies in it, the barrier is broken.  Who waits learns of these within half a second.
  *
  * A thread that waits while another frees the handle gets -ECANCELED, and its arrival is given back.  All users must be in one
  * PID namespace; nothing checks that.
@@ -60,10 +60,11 @@ static inline int brood_barrier_new(brood_barrier **ret_barrier, int parties, co
 BROOD_API void brood_barrier_free(brood_barrier *barrier);
 
 /* Arrive, and wait for the others.
- * Returns a number from 0 to parties - 1, in the order of the arrivals, each once; -EPIPE (the barrier is broken, or was reset
- *   meanwhile); -EAGAIN, -ETIMEDOUT (not all came in time; that breaks the barrier.  Or those who were released before have not all
- *   left in time: that does not); the action's own negative errno; -EINVAL (NULL); -EUSERS (1,023 processes use it already);
- *   -ENOMEM; -ECANCELED (freed by another thread).
+ * Returns a number from 0 to parties - 1, in no particular order; no two of a round get the same, and if none of them dies, each
+ *   is somebody's; -EPIPE (the barrier is broken, or was reset meanwhile); -EAGAIN, -ETIMEDOUT (not all came in time, or the action
+ *   had not ended: that breaks the barrier.  Or those who were released before have not all left in time: that does not); the
+ *   action's own negative errno; -EINVAL (NULL); -EUSERS (1,023 processes use it already); -ENOMEM; -ECANCELED (freed by another
+ *   thread).
  * Threads: any; each is one party.  Fork: usable in the child.  Signals: restarts after EINTR.
  * Death: killed here, it has not arrived; or its arrival is given back; or the others were released. */
 BROOD_API int brood_barrier_wait(brood_barrier *barrier, int timeout_ms);
@@ -84,8 +85,8 @@ BROOD_API int brood_barrier_descriptors(brood_barrier *barrier, int ret_descript
 
 /* A handle for the barrier behind these descriptors, which are duplicated and stay the caller's; `action` (may be NULL) is what
  * this process calls when it is the last to arrive.  Everything is checked first.
- * Returns 0; -EINVAL (NULL; not a memfd); -EBADF; -EPERM (a memfd that could shrink); -EUCLEAN (not one of a barrier, or damaged);
- *   -EPROTONOSUPPORT (of another version of brood); -ENOMEM; -EMFILE, -ENFILE. */
+ * Returns 0; -EINVAL (NULL; not a memfd); -EBADF; -EPERM (a memfd that could shrink); -EACCES (opened for reading only); -EUCLEAN
+ *   (not one of a barrier, or damaged); -EPROTONOSUPPORT (of another version of brood); -ENOMEM; -EMFILE, -ENFILE. */
 BROOD_API int brood_barrier_attach(brood_barrier **ret_barrier, const int descriptors[BROOD_BARRIER_DESCRIPTORS],
                                    int (*action)(void *arg), void *arg);
 

@@ -3,30 +3,44 @@
  * brood/brood.h: all of brood.
  *
  *     common.h       errors, time limits, options
- *     process.h      processes, process classes, fork, wait
+ *     process.h      processes, process classes, fork, wait, programs
  *     lock.h         Lock, RLock
  *     rwlock.h       a reader/writer lock
  *     semaphore.h    Semaphore, BoundedSemaphore
  *     condition.h    Condition
  *     event.h        Event
  *     barrier.h      Barrier
+ *     shared.h       memory that processes share, and that can grow
+ *     value.h        values and arrays that processes share
+ *     atomic.h       counting and flagging in shared memory without a lock
  *     queue.h        a queue of messages between processes
+ *     connection.h   pipes, and messages over a stream
+ *     listener.h     connections between programs that are no relatives
+ *     pass.h         queues, locks and all the others over a connection
+ *     wait.h         waiting for many things at once
  *     pool.h         a pool of worker processes
  *     result.h       the result of a task
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
 
+#include <brood/atomic.h>
 #include <brood/barrier.h>
 #include <brood/common.h>
 #include <brood/condition.h>
+#include <brood/connection.h>
 #include <brood/event.h>
+#include <brood/listener.h>
 #include <brood/lock.h>
+#include <brood/pass.h>
 #include <brood/pool.h>
 #include <brood/process.h>
 #include <brood/queue.h>
 #include <brood/result.h>
 #include <brood/rwlock.h>
 #include <brood/semaphore.h>
+#include <brood/shared.h>
+#include <brood/value.h>
+#include <brood/wait.h>
 
 #endif

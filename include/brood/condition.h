@@ -20,8 +20,8 @@
  * wait for may never come; as long as the lock is marked, no wait lasts.  Both within about half a second.  Killed in notify, a
  * process has notified the first of those that it was to notify, or none, or all.
  *
- * A thread that waits while another frees the handle gets -ECANCELED, without the lock.  All users must be in one PID namespace;
- * nothing checks that.
+ * A thread that waits while another frees the handle gets -ECANCELED, without the lock, and a notification that it had got goes to
+ * the next one.  All users must be in one PID namespace; nothing checks that.
  */
 #ifndef BROOD_CONDITION_H
 #define BROOD_CONDITION_H
@@ -38,10 +38,10 @@ typedef struct brood_condition brood_condition;
 #define BROOD_CONDITION_DESCRIPTORS 2
 
 /* Make a condition with the given lock, which must stay until the condition is freed; NULL: with an RLock of its own.
- * Returns 0; -EINVAL (ret_condition NULL); -ENOMEM; -EMFILE, -ENFILE (no descriptor left).  Threads: any. */
+ * Returns 0; -EINVAL (ret_condition NULL; the lock of an array); -ENOMEM; -EMFILE, -ENFILE (no descriptor left).  Threads: any. */
 BROOD_API int brood_condition_new(brood_condition **ret_condition, brood_lock *lock);
 
-/* End this process's use of the condition, and of a lock of its own; not of one that was given.
+/* End this process's use of the condition, and of a lock of its own; not of one that was given, which the caller may hold.
  * Threads: those that wait in a call on it get -ECANCELED, and this call returns after they have left; no other may be
  * inside a call, or begin one.  Fork: the child's and the parent's handles are freed apart. */
 BROOD_API void brood_condition_free(brood_condition *condition);
@@ -58,7 +58,9 @@ BROOD_API int brood_condition_release(brood_condition *condition);
  * Returns 0; BROOD_HOLDER_DIED (1: as for brood_lock_acquire; notified or not); -EAGAIN, -ETIMEDOUT (not notified); -EPERM (the
  *   caller does not hold the lock); -EINVAL (NULL); -ENOBUFS (BROOD_CONDITION_WAITERS wait already); -EUSERS (1,023 processes
  *   use it already); -ENOMEM: with these the lock is held as before; -ECANCELED (freed by another thread; the lock is not held).
- * Threads: any.  Fork: usable in the child.  Signals: restarts after EINTR. */
+ * Threads: any.  Fork: usable in the child.  Signals: restarts after EINTR.
+ * Death: killed here, it waits no longer; what it was told goes to the next one; and if it had the lock again, it is a dead
+ * holder. */
 BROOD_API int brood_condition_wait(brood_condition *condition, int timeout_ms);
 
 /* Wait until predicate(arg) is true; it is called with the lock held, first before any waiting.  The time limit is for all of it.
@@ -68,7 +70,8 @@ BROOD_API int brood_condition_wait_for(brood_condition *condition, bool (*predic
                                        int timeout_ms);
 
 /* Notify up to `count` of those who wait, or all; with the lock held.  Never waits.
- * Returns how many; -EPERM (the caller does not hold the lock); -EINVAL (NULL; count negative). */
+ * Returns how many, one that has died unnoticed included; -EPERM (the caller does not hold the lock); -EINVAL (NULL; count
+ *   negative). */
 BROOD_API int brood_condition_notify(brood_condition *condition, int count);
 BROOD_API int brood_condition_notify_all(brood_condition *condition);
 
@@ -78,8 +81,9 @@ BROOD_API int brood_condition_descriptors(brood_condition *condition, int ret_de
 
 /* A handle for the condition behind these descriptors, which are duplicated and stay the caller's; with a lock of its own, or with
  * `lock`, a handle that this process has for the lock that the condition was made with.  Everything is checked first.
- * Returns 0; -EINVAL (NULL; not a memfd; a lock that is another); -EBADF; -EPERM (a memfd that could shrink); -EUCLEAN (not one of
- *   a condition or lock, or damaged); -EPROTONOSUPPORT (of another version of brood); -ENOMEM; -EMFILE, -ENFILE. */
+ * Returns 0; -EINVAL (NULL; not a memfd; a lock that is another); -EBADF; -EPERM (a memfd that could shrink); -EACCES (opened for
+ *   reading only); -EUCLEAN (not one of a condition or lock, or damaged); -EPROTONOSUPPORT (of another version of brood);
+ *   -ENOMEM; -EMFILE, -ENFILE. */
 BROOD_API int brood_condition_attach(brood_condition **ret_condition,
                                      const int descriptors[BROOD_CONDITION_DESCRIPTORS], brood_lock *lock);
 

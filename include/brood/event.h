@@ -39,7 +39,8 @@ BROOD_API int brood_event_new(brood_event **ret_event);
 BROOD_API void brood_event_free(brood_event *event);
 
 /* Set the flag, and release all who wait; clear it.  Setting one that is set, or clearing one that is not, does nothing.
- * Returns 0; -EINVAL (NULL).  Threads: any.  Never waits. */
+ * Returns 0; -EINVAL (NULL).  Threads: any.  Fork: usable in the child.  Never waits.
+ * Death: killed here, it is done or not; who waits learns within half a second that it is. */
 BROOD_API int brood_event_set(brood_event *event);
 BROOD_API int brood_event_clear(brood_event *event);
 
@@ -54,7 +55,7 @@ BROOD_API int brood_event_wait(brood_event *event, int timeout_ms);
 
 /* A descriptor that is readable while the flag is set; for poll only: it belongs to the handle, and must be neither read, written
  * nor closed.  (A process that is killed inside set or clear may leave it readable while the flag is not set, until the next
- * brood_event_is_set(); or, with another inside clear at that moment, the other way round, until the next set.)
+ * brood_event_is_set(); or, with another inside clear at that moment, the other way round, until the next set or fileno.)
  * Returns the descriptor; -EINVAL (NULL). */
 BROOD_API int brood_event_fileno(brood_event *event);
 
@@ -63,8 +64,8 @@ BROOD_API int brood_event_descriptors(brood_event *event, int ret_descriptors[BR
 
 /* A handle for the event behind these descriptors, which are duplicated and stay the caller's.  Everything is checked first.
  * Returns 0; -EINVAL (NULL; the first is not a memfd, the second not the event's); -EBADF; -EPERM (a memfd that could shrink);
- *   -EUCLEAN (not one of an event, or damaged); -EPROTONOSUPPORT (of another version of brood); -ENOMEM; -EMFILE, -ENFILE;
- *   -ENOENT (no /proc). */
+ *   -EACCES (opened for reading only); -EUCLEAN (not one of an event, or damaged); -EPROTONOSUPPORT (of another version of
+ *   brood); -ENOMEM; -EMFILE, -ENFILE; -ENOENT (no /proc). */
 BROOD_API int brood_event_attach(brood_event **ret_event, const int descriptors[BROOD_EVENT_DESCRIPTORS]);
 
 #ifdef __cplusplus

@@ -22,12 +22,13 @@
  *
  * Who holds it.  A Lock is held by a process: any of its threads may release it; another process may not (Python's may be
  * released by anybody, which would leave nobody to ask whether the holder lives).  An RLock is held by one thread.  What is held is
- * held through the handle: a forked child, whose handle is its own, holds nothing.
+ * held through the handle: a forked child, whose handle is its own, holds nothing.  A thread that ends with an RLock in its hands
+ * leaves it to nobody: its process holds it until it ends, too.
  *
  * Death.  When the holder dies, or frees the handle while it holds it, the next one gets the lock with BROOD_HOLDER_DIED, and so
  * does every later one, until somebody who holds it calls brood_lock_consistent().  A stopped process is not a dead one.  Who
- * sleeps learns of a death within half a second.  A holder that is killed in its release has released it, or has not and
- * is a dead holder.
+ * sleeps learns of a death within half a second; who may not wait (a time limit of 0) may hear -EAGAIN for a quarter of a second
+ * after it.  A holder that is killed in its release has released it, or has not and is a dead holder.
  *
  * Waiting costs no CPU; a lock that nobody waits for costs no system call.  A thread that waits in a call while another thread
  * frees the handle gets -ECANCELED.  Locks are not handed over in the order of the waits.
@@ -74,18 +75,20 @@ BROOD_API void brood_lock_free(brood_lock *lock);
  *   holds it; without a limit, a thread of this process that holds a Lock and acquires it again waits for ever);
  *   -EOVERFLOW (an RLock, acquired 2^31 - 1 times); -EINVAL (NULL); -EUSERS (1,023 processes use it already); -ENOMEM;
  *   -ECANCELED (freed by another thread).
- * Threads: any.  Fork: usable in the child.  Signals: restarts after EINTR.
+ * Threads: any.  Fork: usable in the child, which holds nothing.  Signals: restarts after EINTR.
  * Death: killed here, it is the dead process's, or it is not taken. */
 BROOD_API int brood_lock_acquire(brood_lock *lock, int timeout_ms);
 
 /* Let go of it; of an RLock, once for each time it was acquired.  Never waits.
- * Returns 0; -EPERM (nobody holds it, or another process does, or an RLock's other thread); -EINVAL (NULL). */
+ * Returns 0; -EPERM (nobody holds it, or another process does, or an RLock's other thread); -EINVAL (NULL).
+ * Threads: any of the process that holds a Lock; the one that holds an RLock.
+ * Death: killed here, it is released, or the next one is told BROOD_HOLDER_DIED. */
 BROOD_API int brood_lock_release(brood_lock *lock);
 
 /* Whether somebody holds it, by the time of asking: 1 or 0; -EINVAL (NULL).  A holder that died counts until the next acquire. */
 BROOD_API int brood_lock_locked(brood_lock *lock);
 
-/* What the lock protects has been put right: later ones are told nothing any more.
+/* What the lock protects has been put right, says who holds it: later ones are told nothing any more.
  * Returns 0 (also if it was not marked); -EPERM (as for release); -EINVAL (NULL). */
 BROOD_API int brood_lock_consistent(brood_lock *lock);
 
@@ -94,12 +97,12 @@ BROOD_API int brood_lock_consistent(brood_lock *lock);
 BROOD_API int brood_lock_death(brood_lock *lock, brood_death *ret_death);
 
 /* The descriptors by which another process can attach to the lock (SCM_RIGHTS, or inherited across an exec).  They belong to the
- * handle.  Returns 0; -EINVAL (NULL). */
+ * handle.  Returns 0; -EINVAL (NULL; the lock of an array, which goes with the array). */
 BROOD_API int brood_lock_descriptors(brood_lock *lock, int ret_descriptors[BROOD_LOCK_DESCRIPTORS]);
 
 /* A handle for the lock behind these descriptors, which are duplicated and stay the caller's.  Everything is checked first.
- * Returns 0; -EINVAL (NULL; not a memfd); -EBADF; -EPERM (a memfd that could shrink); -EUCLEAN (not one of a lock, or damaged);
- *   -EPROTONOSUPPORT (of another version of brood); -ENOMEM; -EMFILE, -ENFILE. */
+ * Returns 0; -EINVAL (NULL; not a memfd); -EBADF; -EPERM (a memfd that could shrink); -EACCES (opened for reading only); -EUCLEAN
+ *   (not one of a lock, or damaged); -EPROTONOSUPPORT (of another version of brood); -ENOMEM; -EMFILE, -ENFILE. */
 BROOD_API int brood_lock_attach(brood_lock **ret_lock, const int descriptors[BROOD_LOCK_DESCRIPTORS]);
 
 #ifdef __cplusplus

@@ -36,7 +36,9 @@
  * process is writing waits for it.  A call that sleeps notices a death within about 300 ms; while nobody sleeps, who gets
  * messages looks for leases of the dead every few hundred of them.
  *
- * Waiting.  A thread that waits in a call while another thread frees the handle gets -ECANCELED.
+ * Waiting.  A thread that waits in a call while another thread frees the handle gets -ECANCELED.  Of several processes that put,
+ * or that get, as fast as they can, none is left out: a call that would have to wait may be kept up to 4 ms longer than the
+ * queue is full, or empty, while another process that has waited for long, and has put or got less, goes first.
  *
  * What is held (reservations, views, leases, tasks) is held by the handle: another process may not end it, nor may a forked
  * child, whose handle is its own.  Any thread of the process may.  The structs may be copied.
@@ -286,7 +288,7 @@ static inline int brood_queue_stats(brood_queue *queue, brood_queue_statistics *
  * or close it. It may be readable for nothing, and all who poll it are woken. From the first call on, each put into an
  * empty queue costs a system call.
  * Death: what a killed process held comes back when some call notices, which a process asleep in poll does not: where
- * processes may be killed, let poll return every few hundred milliseconds, and try a get.
+ * processes may be killed, let poll return every few hundred milliseconds, and try a get; or use brood_wait_many().
  * Returns the descriptor, which belongs to the handle; -EINVAL (NULL). */
 BROOD_API int brood_queue_fileno(brood_queue *queue);
 

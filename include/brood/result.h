@@ -62,6 +62,17 @@ BROOD_API int brood_result_worker(brood_result *result, pid_t *ret_pid, int *ret
  * lives as long as the result; a later call may replace it.  Threads: one at a time. */
 BROOD_API const char *brood_result_reason(brood_result *result);
 
+/* A descriptor for poll(2), epoll(7) or an event loop: readable once the task has ended, or the pool has, and from then on.
+ * It may be readable for nothing, because another task of the pool has ended: so ask brood_result_ready(), or for the result
+ * with a time limit of 0; where the answer is no, that is what makes it quiet again.  It belongs to the handle: neither read
+ * nor close it, and take it out of the loop before the result is freed.
+ * Each result has one of its own, made by the first call, and the end of a task that has been asked for its descriptor wakes
+ * all that are polled: for very many results at once, brood_wait_many() is cheaper.
+ * Returns the descriptor; -EINVAL (NULL); -EPERM; -EMFILE, -ENFILE, -ENOMEM, -ENOSPC (the kernel's limits of epoll).
+ * Threads: any.  Death: a worker that is killed before it has told of its task's end is a task that has ended; a keeper's end
+ * makes it readable, too. */
+BROOD_API int brood_result_fileno(brood_result *result);
+
 /* Give up a result.  A task that has not ended goes on, and its result is dropped. */
 BROOD_API void brood_result_free(brood_result *result);
 

@@ -11,11 +11,13 @@
  *     }
  *
  * A lock is held by a process (any of its threads may release it), in one of the two ways.  A writer that waits keeps new readers
- * out, so that it is not starved; therefore a thread that reads must not acquire it for reading again.
+ * out, so that it is not starved; therefore a thread that reads must not acquire it again before it has released it, in neither
+ * way.
  *
  * Death.  Readers that die are no longer counted.  When a writer dies with the lock in its hands, or frees the handle, everyone who
- * acquires it afterwards, to read or to write, gets BROOD_HOLDER_DIED, until a writer calls brood_rwlock_consistent().  Who
- * waits learns of a death within half a second.  Killed at any instruction, a process holds it or does not, and is counted so.
+ * acquires it afterwards, to read or to write, gets BROOD_HOLDER_DIED, until a writer calls brood_rwlock_consistent().  One that
+ * dies while it waits leaves no trace.  Who waits learns of a death within half a second; who may not wait (a time limit of 0) may
+ * hear -EAGAIN for a quarter of a second after it.  Killed at any instruction, a process holds it or does not, and is counted so.
  *
  * A thread that waits while another frees the handle gets -ECANCELED.  All users must be in one PID namespace; nothing checks that.
  */
@@ -63,8 +65,8 @@ BROOD_API int brood_rwlock_death(brood_rwlock *lock, brood_death *ret_death);
 BROOD_API int brood_rwlock_descriptors(brood_rwlock *lock, int ret_descriptors[BROOD_RWLOCK_DESCRIPTORS]);
 
 /* A handle for the lock behind these descriptors, which are duplicated and stay the caller's.  Everything is checked first.
- * Returns 0; -EINVAL (NULL; not a memfd); -EBADF; -EPERM (a memfd that could shrink); -EUCLEAN (not one of such a lock, or
- *   damaged); -EPROTONOSUPPORT (of another version of brood); -ENOMEM; -EMFILE, -ENFILE. */
+ * Returns 0; -EINVAL (NULL; not a memfd); -EBADF; -EPERM (a memfd that could shrink); -EACCES (opened for reading only); -EUCLEAN
+ *   (not one of such a lock, or damaged); -EPROTONOSUPPORT (of another version of brood); -ENOMEM; -EMFILE, -ENFILE. */
 BROOD_API int brood_rwlock_attach(brood_rwlock **ret_lock, const int descriptors[BROOD_RWLOCK_DESCRIPTORS]);
 
 #ifdef __cplusplus

@@ -20,7 +20,8 @@
  * Death.  What a process holds when it dies, or when it frees its handle, goes back; who sleeps gets it within half a second.
  * Killed at any instruction of acquire or release, a process has done it or not, and its units are counted so.
  * A semaphore that counts events (one side only releases, the other only acquires) has nothing to give back: say so
- * with `.events`, or a consumer's death repeats all the events that it ever took.
+ * with `.events`, or a consumer's death repeats all the events that it ever took.  The same where units are taken by one process
+ * and given back by another.
  *
  * A thread that waits while another frees the handle gets -ECANCELED.  Units are not handed over in the order of the waits.
  * All users must be in one PID namespace; nothing checks that.
@@ -70,13 +71,14 @@ BROOD_API void brood_semaphore_free(brood_semaphore *semaphore);
 /* Take one unit; waits while there is none.
  * Returns 0; -EAGAIN, -ETIMEDOUT (there was none); -EINVAL (NULL); -EUSERS (1,023 processes use it already); -ENOMEM;
  *   -ECANCELED (freed by another thread).
- * Threads: any.  Fork: usable in the child.  Signals: restarts after EINTR.
+ * Threads: any.  Fork: usable in the child, which holds nothing.  Signals: restarts after EINTR.
  * Death: killed here, the unit is the dead process's, and goes back, or was not taken. */
 BROOD_API int brood_semaphore_acquire(brood_semaphore *semaphore, int timeout_ms);
 
 /* Give one unit back, or add one.  Never waits.
  * Returns 0; -EOVERFLOW (bounded: it has all its units; or BROOD_SEMAPHORE_VALUE_MAX); -EINVAL (NULL); -EUSERS, -ENOMEM.
- * Threads: any. */
+ * Threads: any.  Fork: usable in the child, which holds nothing.
+ * Death: killed here, it is done, and counted so, or not. */
 BROOD_API int brood_semaphore_release(brood_semaphore *semaphore);
 
 /* How many units there are, by the time of asking: 0 or more; -EINVAL (NULL).  Those of the dead are counted once they are
@@ -87,8 +89,8 @@ BROOD_API int brood_semaphore_get_value(brood_semaphore *semaphore);
 BROOD_API int brood_semaphore_descriptors(brood_semaphore *semaphore, int ret_descriptors[BROOD_SEMAPHORE_DESCRIPTORS]);
 
 /* A handle for the semaphore behind these descriptors, which are duplicated and stay the caller's.  Everything is checked first.
- * Returns 0; -EINVAL (NULL; not a memfd); -EBADF; -EPERM (a memfd that could shrink); -EUCLEAN (not one of a semaphore, or
- *   damaged); -EPROTONOSUPPORT (of another version of brood); -ENOMEM; -EMFILE, -ENFILE. */
+ * Returns 0; -EINVAL (NULL; not a memfd); -EBADF; -EPERM (a memfd that could shrink); -EACCES (opened for reading only); -EUCLEAN
+ *   (not one of a semaphore, or damaged); -EPROTONOSUPPORT (of another version of brood); -ENOMEM; -EMFILE, -ENFILE. */
 BROOD_API int brood_semaphore_attach(brood_semaphore **ret_semaphore,
                                      const int descriptors[BROOD_SEMAPHORE_DESCRIPTORS]);
 

@@ -54,7 +54,7 @@ const char *brood_strerror(int error)
         case ESRCH:
                 return "the process has ended";
         case EALREADY:
-                return "already started";
+                return "already so: started before, or as large before";
         case EDEADLK:
                 return "a process cannot wait for itself";
         case ENODATA:
@@ -66,20 +66,29 @@ const char *brood_strerror(int error)
         case ENOEXEC:
                 return "the function is in no module that the workers, or the child, have";
         case ENOBUFS:
-                return "too many tasks or leases are held";
+                return "too many tasks, leases or waits at once";
         case EUSERS:
-                return "too many processes use this queue";
+                return "too many processes use this object";
         case EUCLEAN:
                 return "the shared memory is damaged";
         case EBADF:
-                return "not an open descriptor";
+                return "closed, not for this direction, or not an open descriptor";
+        case EINPROGRESS:
+                return "a part is sent, and the rest is kept and goes out first";
+        case ECONNRESET:
+                return "the stream ended in the middle of a message";
+        case EPROTO:
+                return "what came is not in the protocol";
+        case ENOMSG:
+                return "something else comes next";
+        case EKEYREJECTED:
+                return "the keys differ";
+        case EOPNOTSUPP:
+                return "needs brood_main() at the head of main() (spawn, forkserver); or not possible with this socket, build or machine";
         case EPROTONOSUPPORT:
                 return "made by another version of brood";
         case ELIBACC:
                 return "the child has not loaded the module that holds the function";
-        case ENOTSUP:
-                return "this start method needs a call of brood_main() at the head of main(), and no set-user-id "
-                       "program";
         case ENOSYS:
                 return "the kernel is too old for this";
         default:

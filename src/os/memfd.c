@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/memfd.h"
+#include "os/descriptors.h"
 #include "os/errno.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,17 +15,25 @@
 #define MFD_NOEXEC_SEAL 8U
 #endif
 
-int memfd_new(const char *name, size_t size, size_t commit)
+static int make(const char *name, unsigned flags)
 {
-        KEEP_ERRNO;
-        int r;
-
+        flags |= MFD_CLOEXEC | MFD_ALLOW_SEALING;
         /* Some systems refuse memory that might be executed (vm.memfd_noexec, 6.3); older ones do not know the flag. */
-        int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+        int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
         if (fd < 0 && errno == EINVAL)
-                fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        if (fd < 0)
-                return -errno;
+                fd = memfd_create(name, flags);
+        return fd < 0 ? -errno : fd;
+}
+
+/* Give it its size, its memory and its seals.  The descriptor, which is closed on failure, or a negative errno. */
+static int finish(int fd, size_t size, size_t commit)
+{
+        struct rlimit longest;
+        int r = -E2BIG;
+
+        /* A memfd is a file to this limit too, and who passes it gets a signal that kills. */
+        if (getrlimit(RLIMIT_FSIZE, &longest) == 0 && size > longest.rlim_cur)
+                goto fail;
         if (ftruncate(fd, (off_t)size) < 0) {
                 r = errno == EINVAL || errno == EFBIG ? -E2BIG : -errno;
                 goto fail;
@@ -39,15 +51,72 @@ fail:
         return r;
 }
 
+int memfd_new(const char *name, size_t size, size_t commit)
+{
+        KEEP_ERRNO;
+        int fd = make(name, 0);
+
+        return fd < 0 ? fd : finish(fd, size, commit);
+}
+
+int memfd_new_huge(const char *name, size_t *size, size_t commit)
+{
+        KEEP_ERRNO;
+        struct stat status;
+        int fd = make(name, MFD_HUGETLB);
+
+        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
+                return fd;
+        if (fd < 0)
+                return -EOPNOTSUPP; /* -ENOSYS, -ENOENT, -ENODEV, -EINVAL: each kernel has its own way of saying so */
+        if (fstat(fd, &status) < 0) {
+                int r = -errno;
+                close(fd);
+                return r;
+        }
+        size_t page = (size_t)status.st_blksize;
+        *size = (*size + page - 1) / page * page;
+        return finish(fd, *size, commit);
+}
+
 int memfd_commit(int fd, size_t offset, size_t size)
 {
         KEEP_ERRNO;
-        if (size == 0)
-                return 0;
-        while (fallocate(fd, 0, (off_t)offset, (off_t)size) < 0)
-                if (errno != EINTR)
+        enum { STEP_LEAST = 1 << 20 };
+        size_t step = size;
+
+        while (size > 0) {
+                size_t part = step < size ? step : size;
+                if (fallocate(fd, 0, (off_t)offset, (off_t)part) == 0) {
+                        offset += part;
+                        size -= part;
+                } else if (errno != EINTR) {
                         return errno == ENOSPC ? -ENOMEM : -errno;
+                } else if (step > STEP_LEAST) {
+                        /* The kernel undoes what a signal has interrupted.  In a process with a timer the whole would begin
+                         * again for ever; a part comes to its end. */
+                        step /= 2;
+                }
+        }
         return 0;
+}
+
+int memory_ask(size_t size)
+{
+        enum { UNASKED = 16 << 20 }; /* asking takes longer than taking so much */
+        static const char *const names[] = { "\nMemAvailable:", "\nSwapFree:" };
+        char text[4096];
+        uint64_t have = 0;
+
+        if (size <= UNASKED || file_read("/proc/meminfo", text, sizeof text) < 0)
+                return 0;
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+                const char *at = strstr(text, names[i]);
+                if (at == NULL)
+                        return 0;
+                have += strtoull(at + strlen(names[i]), NULL, 10) << 10;
+        }
+        return size <= have ? 0 : -ENOMEM;
 }
 
 int memfd_release(int fd, size_t offset, size_t size)

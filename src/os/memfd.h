@@ -11,8 +11,16 @@
  * them.  `name` is what /proc/PID/maps shows.  The descriptor, or a negative errno. */
 int memfd_new(const char *name, size_t size, size_t commit);
 
+/* The same of the huge pages that the administrator has set aside: *size is rounded up to them.  -EOPNOTSUPP: the kernel has
+ * none. */
+int memfd_new_huge(const char *name, size_t *size, size_t commit);
+
 /* Give memory to a part of a memfd: a shortage is -ENOMEM here, and not a SIGBUS at the first touch. */
 int memfd_commit(int fd, size_t offset, size_t size);
+
+/* Whether the machine has that much memory left, swap included: 0 or -ENOMEM.  To ask before a memfd_commit() of a size that a user
+ * has chosen: the kernel promises more than there is, and then kills for it. */
+int memory_ask(size_t size);
 
 /* Give the memory of a part back to the kernel; it reads as zeros from then on, for everybody.  0 or a negative errno. */
 int memfd_release(int fd, size_t offset, size_t size);

@@ -187,9 +187,12 @@ static void worker_ended(struct keeper *keeper, uint32_t number)
         store_release(&slot->pid, 0);
 
         uint64_t ticket = load_acquire(&slot->task);
-        if (ticket != 0)
+        if (ticket != 0) {
                 report_death(&pool->tasks[ticket_index(ticket) % pool->options.max_tasks], ticket, number, pid,
                              exitcode);
+                /* Nor does anybody know whether it rang, or should have; and to ring once too often does no harm. */
+                eventfd_raise(pool->bell);
+        }
         recover_ring(&pool->ring, (pid_t)pid);
         uint32_t stage = load_acquire(&slot->stage);
         if (stage == WORKER_STARTING || stage == WORKER_INIT_FAILED)

@@ -97,6 +97,7 @@ static void pool_destroy(brood_pool *pool)
 {
         brood_process_free(pool->keeper);
         descriptor_close(&pool->doorbell);
+        descriptor_close(&pool->bell);
         if (pool->region.head != NULL)
                 ring_detach(&pool->ring);
         region_drop(&pool->region);
@@ -139,6 +140,10 @@ static int pool_prepare(brood_pool *pool)
         r = pool->doorbell = eventfd_new();
         if (r < 0)
                 return r;
+        r = pool->bell = eventfd_new();
+        if (r < 0)
+                return r;
+        eventfd_raise(pool->bell); /* for ever: see pool/result.c */
         r = brood_process_new(&pool->keeper, &(brood_process_options){
                                                  .target = keeper_run,
                                                  .arg = pool,
@@ -169,7 +174,7 @@ int brood_pool_new_sized(brood_pool **ret_pool, const brood_pool_options *option
                 return -ENOMEM;
         pool->options = known;
         pool->region = (struct region)REGION_NONE;
-        pool->doorbell = -1;
+        pool->doorbell = pool->bell = -1;
         pool->owner = child_pid();
         pool->dropped = pool->dropped_end = NO_TASK;
         pool->references = 1;
@@ -530,6 +535,7 @@ int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_
                 result->pool = pool;
                 result->index = index;
                 result->generation = generation;
+                result->poller = -1;
                 *ret_result = result;
         }
         return 0;

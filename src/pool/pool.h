@@ -36,6 +36,7 @@ struct brood_pool {
         brood_pool_options options; /* with the defaults filled in */
         pid_t owner;
         int doorbell; /* an event that the host raises for the keeper */
+        int bell;     /* an event that workers and keeper raise for the host, see pool/result.c */
         brood_process *keeper;
         struct module_map modules;
         struct spin spin; /* before sleeping on a result */
@@ -60,6 +61,7 @@ struct brood_result {
         int64_t value;
         pid_t worker;
         int exitcode;
+        int poller; /* what brood_result_fileno() gives away, or -1: guarded by the mutex, too */
         char reason[POOL_REASON_MAX];
 };
 
@@ -81,6 +83,10 @@ int pool_usable(brood_pool *pool, bool or_closed);
 
 /* Wait until the task of a result has ended, or the pool has: 0 (the outcome is settled), -EAGAIN, -ETIMEDOUT. */
 int result_settle(brood_result *result, int timeout_ms);
+
+/* Have the end of the task, and that of the pool, make a poller readable.  The first time, it is so at once: after that, look
+ * whether the task has ended already.  Results of one pool may share a poller.  0, -EINVAL, -EPERM, -ENOMEM, -ENOSPC. */
+int result_watch(brood_result *result, int poller);
 
 /* The bytes that the task wrote; valid after it has ended well, until the result is freed. */
 const void *result_bytes(const brood_result *result);

@@ -4,10 +4,28 @@
  *
  * A result is settled once, under the pool's mutex: by the task's DONE, or by the pool's end before that.  From then on the
  * handle tells the same, whatever a dying worker still writes.
+ *
+ * The host has no thread that could raise an event of each result, and the workers were forked before the results were made.
+ * So they share one event, the pool's bell, which workers and keeper raise at the end of a task that is WATCHED, and which
+ * nobody lowers: each watcher has an epoll of its own with the bell in it, edge-triggered, that remembers which raises it has
+ * seen.
+ *
+ *     watcher                                   worker
+ *     set WATCHED (CAS)                         tell the outcome, task -> DONE (exchange)
+ *     put the bell into the epoll               it was WATCHED?  raise the bell
+ *     look at the task
+ *
+ * Either the exchange finds the bit, or the watcher finds the task DONE.  Whoever finds the epoll readable takes what it has
+ * seen out of it before it looks at the task: then a raise that comes later makes it readable again, and one that came before
+ * came after DONE.  When a result is settled, its own epoll is to be readable for ever: the bell, raised since the pool was
+ * made, becomes level-triggered in it.  The keeper's pidfd is in there too, for the end of the pool; the kernel marks its
+ * life word before that.
  */
 #include "os/child.h"
 #include "os/clock.h"
+#include "os/descriptors.h"
 #include "os/futex.h"
+#include "os/poller.h"
 #include "os/robust.h"
 #include "os/signals.h"
 #include "pool/pool.h"
@@ -43,23 +61,33 @@ static void take_outcome(brood_result *result, const struct task *task)
         result->exitcode = task->exitcode;
 }
 
-/* Take the outcome from the table, or from the pool's end; false if there is none yet. */
+/* Take the outcome from the table, or from the pool's end, if there is one yet; the mutex is held. */
+static void settle(brood_result *result)
+{
+        struct task *task = task_of(result);
+
+        if (result->outcome != BROOD_OUTCOME_PENDING)
+                return;
+        if (result->poller >= 0)
+                poller_clear(result->poller);
+        /* Whether the pool can still end the task is asked first: what it has ended by then is seen after. */
+        int usable = pool_usable(result->pool, false);
+        if (task_kind(load_seq_cst(&task->state)) == TASK_DONE) {
+                take_outcome(result, task);
+        } else if (usable < 0) {
+                result->outcome = usable == -ECANCELED ? BROOD_OUTCOME_CANCELED : BROOD_OUTCOME_BROKEN;
+                result->value = usable;
+        }
+        if (result->outcome != BROOD_OUTCOME_PENDING && result->poller >= 0)
+                poller_edge_to_level(result->poller, result->pool->bell, NULL);
+}
+
 static bool settled(brood_result *result)
 {
         brood_pool *pool = result->pool;
-        struct task *task = task_of(result);
 
         pthread_mutex_lock(&pool->mutex);
-        if (result->outcome == BROOD_OUTCOME_PENDING) {
-                /* Whether the pool can still end the task is asked first: what it has ended by then is seen after. */
-                int usable = pool_usable(pool, false);
-                if (task_kind(load_seq_cst(&task->state)) == TASK_DONE) {
-                        take_outcome(result, task);
-                } else if (usable < 0) {
-                        result->outcome = usable == -ECANCELED ? BROOD_OUTCOME_CANCELED : BROOD_OUTCOME_BROKEN;
-                        result->value = usable;
-                }
-        }
+        settle(result);
         bool is_settled = result->outcome != BROOD_OUTCOME_PENDING;
         pthread_mutex_unlock(&pool->mutex);
         return is_settled;
@@ -178,6 +206,49 @@ int brood_result_worker(brood_result *result, pid_t *ret_pid, int *ret_exitcode)
         return 0;
 }
 
+int result_watch(brood_result *result, int poller)
+{
+        int r = check(result);
+
+        if (r < 0)
+                return r;
+        atomic_u64 *state = &task_of(result)->state;
+        uint64_t now;
+        do
+                now = load_seq_cst(state);
+        while (task_kind(now) != TASK_DONE && !(now & TASK_WATCHED) && !cas_u64(state, now, now | TASK_WATCHED));
+        r = poller_add_edge(poller, result->pool->bell, NULL);
+        if (r == 0)
+                r = poller_add(poller, brood_process_sentinel(result->pool->keeper), NULL);
+        return r == -EEXIST ? 0 : r;
+}
+
+int brood_result_fileno(brood_result *result)
+{
+        int r = check(result);
+
+        if (r < 0)
+                return r;
+        brood_pool *pool = result->pool;
+        pthread_mutex_lock(&pool->mutex);
+        r = result->poller;
+        if (r < 0) {
+                int poller = poller_new();
+                r = poller < 0 ? poller : result_watch(result, poller);
+                if (r < 0) {
+                        descriptor_close(&poller);
+                } else {
+                        r = result->poller = poller;
+                        if (result->outcome == BROOD_OUTCOME_PENDING)
+                                settle(result);
+                        else
+                                poller_edge_to_level(poller, pool->bell, NULL);
+                }
+        }
+        pthread_mutex_unlock(&pool->mutex);
+        return r;
+}
+
 const char *brood_result_reason(brood_result *result)
 {
         char name[SIGNAL_NAME_MAX];
@@ -221,6 +292,7 @@ void brood_result_free(brood_result *result)
                 pool_drop_task(pool, result->index, result->generation);
                 pthread_mutex_unlock(&pool->mutex);
         }
+        descriptor_close(&result->poller);
         pool_release(pool);
         free(result);
 }

@@ -92,8 +92,8 @@ static inline uint32_t ticket_generation(uint64_t ticket)
         return (uint32_t)(ticket >> 32);
 }
 
-/* A state word: | generation 32 | worker 16 | 0 | waited 1 | kind 3 |.  The low half is also a futex: the host's threads
- * sleep on it once they have set WAITED. */
+/* A state word: | generation 32 | worker 16 | 0 | watched 1 | waited 1 | kind 3 |.  The low half is also a futex: the host's
+ * threads sleep on it once they have set WAITED.  WATCHED: the end of the task must ring the pool's bell, too. */
 enum task_kind {
         TASK_FREE = 0,
         TASK_QUEUED = 1,
@@ -103,6 +103,7 @@ enum task_kind {
 
 #define TASK_KIND_MASK UINT64_C(7)
 #define TASK_WAITED UINT64_C(8)
+#define TASK_WATCHED UINT64_C(16)
 
 static inline uint64_t task_state(uint32_t generation, enum task_kind kind, uint32_t worker)
 {

@@ -23,8 +23,9 @@ static inline void free_slot(struct ring_slot *slot, struct position at)
 }
 
 /* Every so many messages: look after what nobody looks after while all is well. */
-static void __attribute__((noinline)) after_some_takes(struct ring *ring, bool new_lap)
+static void __attribute__((noinline)) after_some_takes(struct ring *ring, uint32_t count, bool new_lap)
 {
+        turn_count(&ring->turns[GETTING], count);
         if (ring->leases.shared != NULL && load_relaxed(&ring->leases.shared->high) > 0 &&
             fetch_add_relaxed(&ring->leases.calls, 1) % LOOK_FOR_DEAD == 0)
                 leases_recover(&ring->leases, OWNER_NONE);
@@ -40,8 +41,9 @@ static void __attribute__((noinline)) after_some_takes(struct ring *ring, bool n
 static inline void after_take(struct ring *ring, uint64_t start, uint32_t from, struct position last)
 {
         hint_advance(&ring->shared->head, start, position_next(ring, last));
-        if (__builtin_expect(has_sample(from, last.index), 0))
-                after_some_takes(ring, from == 0);
+        uint32_t count = samples(from, last.index);
+        if (__builtin_expect(count > 0, 0))
+                after_some_takes(ring, count, from == 0);
 }
 
 void ring_freed(struct ring *ring, struct body body)
@@ -163,6 +165,8 @@ static size_t get_run(struct ring *ring, uint32_t owner, struct iovec *messages,
 
 static enum look look_for_returned(struct ring *ring, size_t room, uint32_t owner, struct sight *sight)
 {
+        if (sight->only_looks)
+                return leases_count(&ring->leases, OWNER_NONE).ready > 0 ? LOOK_DONE : LOOK_NOTHING;
         switch (leases_take(&ring->leases, owner, room, &sight->lease)) {
         case 0:
                 sight->leased = true;
@@ -227,6 +231,8 @@ static enum look look_for_message(struct ring *ring, size_t room, uint32_t owner
                                         continue; /* another has taken it */
                                 return ring_body_valid(ring, body) ? LOOK_TOO_LARGE : LOOK_DAMAGED;
                         }
+                        if (sight->only_looks)
+                                return LOOK_DONE;
                         uint64_t mine = state_make(at.lap, READING, owner);
                         if (!cas_u64(&slot->state, state, mine))
                                 continue;
@@ -365,6 +371,7 @@ static const struct side get_side = {
         .settle = settle_message,
         .more = more_messages,
         .word = offsetof(struct ring_shared, getters),
+        .turn = GETTING,
         .trims = true,
 };
 
@@ -400,6 +407,28 @@ int ring_claim(struct ring *ring, struct ring_claim *claim, size_t room, int64_t
         else if ((r == -EAGAIN || r == -ETIMEDOUT) && load_relaxed(&ring->shared->control) & CONTROL_POLLED)
                 bell_rest(ring);
         return r;
+}
+
+bool ring_can_claim(struct ring *ring)
+{
+        struct sight sight = { .only_looks = true, .patient = true, .slept = true };
+        int again = SETTLE_MOST;
+        uint32_t owner;
+        enum look seen;
+
+        if (ring_own(ring, &owner) < 0)
+                return true;
+        do {
+                seen = look_for_message(ring, SIZE_MAX, owner, &sight);
+                if (look_is_final(seen))
+                        return true;
+                seen = settle_message(ring, &sight);
+        } while (seen == LOOK_DONE && again-- > 0);
+        if (look_is_final(seen) && seen != LOOK_DONE)
+                return true;
+        if (load_relaxed(&ring->shared->control) & CONTROL_POLLED)
+                bell_rest(ring);
+        return false;
 }
 
 void ring_release(struct ring *ring, const struct ring_claim *claim)

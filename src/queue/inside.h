@@ -13,7 +13,8 @@
 #include <string.h>
 
 enum {
-        SAMPLE = 32, /* every so many puts look how full the ring is, and gets what there is to tidy up */
+        SAMPLE = 32, /* every so many are counted; puts look how full the ring is, gets what there is to tidy up */
+        SETTLE_MOST = 4096, /* how often to set something right and look again, without a look at the clock */
 };
 
 /* Deliberate faults, for builds that show that the kill tests notice them (tests/kill/meson.build). */
@@ -143,10 +144,10 @@ static inline void copy_short(void *to, const void *from, size_t size)
                 memcpy(target + size - 16, source + size - 16, 16);
 }
 
-/* Whether places `from` to `to` of a lap hold one at which to take a sample. */
-static inline bool has_sample(uint32_t from, uint32_t to)
+/* How many of places `from` to `to` of a lap are such at which to take a sample. */
+static inline uint32_t samples(uint32_t from, uint32_t to)
 {
-        return from % SAMPLE == 0 || from / SAMPLE != to / SAMPLE;
+        return to / SAMPLE - from / SAMPLE + (from % SAMPLE == 0);
 }
 
 /* A batch is about to go through the next slots: have their lines fetched all at once, instead of one after the other.  The

@@ -145,7 +145,7 @@ static bool put_back(struct leases *leases, struct lease_entry *entry, uint64_t 
                 count_letter(leases, entry, next);
         } else {
                 fetch_add_relaxed(&leases->shared->redeliveries, 1);
-                ring_announce_message(leases->ring);
+                ring_announce_return(leases->ring);
         }
         return true;
 }
@@ -291,6 +291,10 @@ int leases_acknowledge(struct leases *leases, uint32_t owner, uint32_t index, ui
         if (r < 0)
                 return r;
         struct body body = body_of(load_relaxed(&entry->body));
+        /* The task of another thread of ours, which may not have come as far as to settle it.  It will find that the entry has
+         * moved on, and leave the slot alone; and should we die now, the message must not come back from there. */
+        if (leases->tasks)
+                settle(leases, index, entry, seen);
         if (!cas_u64(&entry->word, seen, word_make(word_generation(seen) + 1, 0, FREE, OWNER_NONE)))
                 return -EINVAL;
         store_relaxed(&leases->recent, index);

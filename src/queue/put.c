@@ -15,11 +15,12 @@ static void raise_high_water(struct ring *ring, uint64_t count)
                 high = load_relaxed(&ring->shared->high_water);
 }
 
-static void __attribute__((noinline)) sample(struct ring *ring, struct position at)
+static void __attribute__((noinline)) sample(struct ring *ring, struct position at, uint32_t count)
 {
         uint64_t claimed = position_count(ring, at) + 1;
         uint64_t taken = position_count(ring, position_of(load_relaxed(&ring->shared->head)));
 
+        turn_count(&ring->turns[PUTTING], count);
         if (claimed > taken && (!ring->geometry.bounded || claimed - taken <= ring->geometry.slots))
                 raise_high_water(ring, claimed - taken);
 }
@@ -28,8 +29,9 @@ static void __attribute__((noinline)) sample(struct ring *ring, struct position 
 static inline void after_claim(struct ring *ring, uint64_t start, uint32_t from, struct position last)
 {
         hint_advance(&ring->shared->tail, start, position_next(ring, last));
-        if (__builtin_expect(has_sample(from, last.index), 0))
-                sample(ring, last);
+        uint32_t count = samples(from, last.index);
+        if (__builtin_expect(count > 0, 0))
+                sample(ring, last, count);
 }
 
 static inline bool is_closed(struct ring *ring)
@@ -270,6 +272,7 @@ static const struct side put_side = {
         .settle = settle_place,
         .more = more_places,
         .word = offsetof(struct ring_shared, putters),
+        .turn = PUTTING,
 };
 
 /* For messages that need a buffer. */
@@ -278,6 +281,7 @@ static const struct side spill_side = {
         .settle = settle_place,
         .more = more_places,
         .word = offsetof(struct ring_shared, spillers),
+        .turn = PUTTING,
 };
 
 static int wait_for_place(struct ring *ring, size_t size, uint32_t owner, struct sight *sight, int64_t deadline)

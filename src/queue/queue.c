@@ -355,6 +355,11 @@ int brood_queue_empty(brood_queue *queue)
         return count < 0 ? (int)count : count == 0;
 }
 
+bool queue_has_something(brood_queue *queue)
+{
+        return ring_can_claim(&queue->ring);
+}
+
 int brood_queue_full(brood_queue *queue)
 {
         return queue == NULL ? -EINVAL : ring_is_full(&queue->ring);

@@ -51,6 +51,10 @@ static inline void queue_let_go(brood_queue *queue)
         fetch_add_relaxed(&queue->ring.holding, UINT32_MAX);
 }
 
+/* Whether a get that may not wait would return anything but -EAGAIN: a message, the end, or another error.  Repairs what it
+ * meets of the dead, as a get that waits. */
+bool queue_has_something(brood_queue *queue);
+
 /* Take the oldest message of at most `room` bytes as a lease, and copy it to `buf` if that is not NULL: 0, or as
  * brood_queue_lease(). */
 int queue_lease(brood_queue *queue, struct lease_claim *ret_claim, size_t room, void *buf, int timeout_ms);

@@ -80,6 +80,8 @@ void ring_attach(struct ring *ring, const struct ring_geometry *geometry, const 
         };
         ring->leases.ring = ring;
         spin_init(&ring->spin);
+        for (int side = 0; side < SIDES; side++)
+                turn_init(&ring->turns[side]);
 }
 
 /* Free the numbers of all owners that are dead. */
@@ -162,9 +164,16 @@ void ring_announce_slow(struct ring *ring, uint32_t control, bool message)
                 waitword_wake_all(&ring->shared->joiners);
 }
 
-void ring_announce_message(struct ring *ring)
+/* Whoever is woken for one message looks for more in the ring's order, and not at what comes back behind it; and its waker has
+ * taken SLEEPERS away from the others.  So all who sleep are woken, also if only MANY says that there are some. */
+void ring_announce_return(struct ring *ring)
 {
-        announce(ring, true);
+        fence_before_look(ring);
+        uint32_t control = load_relaxed(&ring->shared->control);
+        if (control & ~(uint32_t)CONTROL_CLOSED)
+                ring_announce_slow(ring, control, true);
+        if (waitword_may_sleep(&ring->shared->getters))
+                waitword_wake_all(&ring->shared->getters);
 }
 
 void ring_announce_place(struct ring *ring)
@@ -203,7 +212,7 @@ void message_came_back(struct ring *ring, struct position at)
         /* Only back: of several that came back, the oldest is to be first. */
         if (past > 0 || (past == 0 && head.index > at.index))
                 store_relaxed(&ring->shared->head, position_word(at));
-        ring_announce_message(ring);
+        ring_announce_return(ring);
 }
 
 /* The places of a run but the first, whose owner is dead; the first one comes last, so that a repairer who dies here is

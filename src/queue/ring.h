@@ -16,6 +16,7 @@
  *   bell               see queue/bell.h                             all           -
  *   litter             anyone                                       idle getters  -
  *   counters           anyone; statistics                           all           -
+ *   pleas              who waits (sync/turn.h)                      waiting side  -
  *
  * All that is fixed when the ring is made (sizes and offsets) is in each process's own `struct ring`.
  */
@@ -30,6 +31,7 @@
 #include "shm/owners.h"
 #include "shm/region.h"
 #include "sync/spin.h"
+#include "sync/turn.h"
 
 #include <stddef.h>
 #include <sys/types.h>
@@ -43,6 +45,8 @@ enum {
         CONTROL_JOINED = 8,   /* somebody waits for the end of all messages */
         CONTROL_SPILLED = 16, /* somebody has waited to put a message that needs a buffer */
 };
+
+enum { PUTTING, GETTING, SIDES };
 
 /* Each line is written by one side only, as long as nobody sleeps. */
 struct ring_shared {
@@ -60,9 +64,11 @@ struct ring_shared {
         atomic_u64 repairs;
         atomic_u64 skipped; /* positions that were claimed, and never held a message */
         atomic_u64 high_water;
+        atomic_u64 pleas[SIDES]; /* who of a side is to go first */
 };
 static_assert(sizeof(struct ring_shared) == 256 && offsetof(struct ring_shared, head) == 64 &&
-                  offsetof(struct ring_shared, control) == 128 && offsetof(struct ring_shared, waits) == 192,
+                  offsetof(struct ring_shared, control) == 128 && offsetof(struct ring_shared, waits) == 192 &&
+                  offsetof(struct ring_shared, pleas) == 224,
               "the layout that the signature stands for");
 
 struct ring_geometry {
@@ -95,6 +101,7 @@ struct ring {
         struct spin spin;
         uint32_t owner;  /* this process's owner number, valid under... */
         atomic_u64 mark; /* ...this process mark */
+        struct turn turns[SIDES];
 };
 
 /* ---- making ---- */
@@ -154,6 +161,10 @@ struct ring_claim {
 /* Claim the oldest message, if it has at most `room` bytes: 0, or as brood_queue_get(). */
 int ring_claim(struct ring *ring, struct ring_claim *claim, size_t room, int64_t deadline);
 
+/* Whether a claim that may not wait would end with anything but -EAGAIN; looks for what the dead have left, and if there is
+ * nothing, lets the descriptor be quiet. */
+bool ring_can_claim(struct ring *ring);
+
 /* Done with it; or it goes back. */
 void ring_release(struct ring *ring, const struct ring_claim *claim);
 void ring_unclaim(struct ring *ring, const struct ring_claim *claim);
@@ -167,7 +178,7 @@ int ring_find_claim(struct ring *ring, struct position at, enum kind kind, struc
 
 /* ---- announcing a change that another may be waiting for ---- */
 
-void ring_announce_message(struct ring *ring);
+void ring_announce_return(struct ring *ring); /* of a message that had been claimed */
 void ring_announce_place(struct ring *ring);
 
 /* ---- waiting (queue/wait.c) ---- */
@@ -193,12 +204,13 @@ struct sight {
         bool leased;              /* ...if this says so */
         bool patient;             /* the call may wait... */
         bool slept;               /* ...and has */
+        bool only_looks;          /* claims nothing */
         int error;
 };
 
 /* One side of the ring: what a put waits for, or a get. */
 struct side {
-        /* Try to claim the next slot. */
+        /* Try to claim the next slot; or see whether one could. */
         enum look (*look)(struct ring *ring, size_t size, uint32_t owner, struct sight *sight);
         /* Look closer, before a call gives up or sleeps, at what the look has found.  LOOK_NOTHING: it is as it seems;
          * LOOK_BUSY: a
@@ -207,6 +219,7 @@ struct side {
         /* After the claim at `sight`: whether there is more to claim. */
         bool (*more)(struct ring *ring, const struct sight *sight);
         size_t word; /* where this side sleeps: its offset in struct ring_shared */
+        int turn;    /* PUTTING or GETTING */
         bool trims;  /* who waits here for long has time to give memory back */
 };
 

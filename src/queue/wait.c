@@ -7,8 +7,7 @@
 #include "os/fence.h"
 #include "os/futex.h"
 #include "queue/bell.h"
-#include "queue/ring.h"
-#include "sync/waitword.h"
+#include "queue/inside.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -16,7 +15,6 @@
 enum {
         SLICE_WATCH_MS = 250, /* the longest sleep with nobody watching over the processes */
         SLICE_BUSY_MS = 64,   /* the longest sleep behind another's claim */
-        SETTLE_MOST = 4096,   /* how often to set something right and look again, without a look at the clock */
 };
 
 int look_error(enum look look, const struct sight *sight)
@@ -56,12 +54,20 @@ void ring_leave(struct ring *ring)
                 futex_wake(&ring->inside, INT_MAX);
 }
 
-/* Look again and again, for as long as that has lately been paying.  Whether the look was final. */
+/* Look again and again, for as long as that has lately been paying; unless others are to go first.  Whether the look was final. */
 static bool spin(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
-                 enum look *seen)
+                 int64_t deadline, enum look *seen)
 {
-        spin_rest(&ring->spin, sight->at.lap * ring->geometry.slots + sight->at.index);
+        struct turn *turn = &ring->turns[side->turn];
+        atomic_u64 *plea = &ring->shared->pleas[side->turn];
+        struct turn_wait wait = { .since = 0 };
+
+        spin_rest(&ring->spin, position_count(ring, sight->at));
         for (uint32_t i = 0, most = load_relaxed(&ring->spin.length); i < most; i++) {
+                if (i % TURN_LOOK == 0)
+                        turn_stand_back(turn, plea, deadline);
+                if (spin_offers(i))
+                        turn_ask(turn, plea, &wait, (uint32_t)(position_count(ring, sight->at) / SAMPLE));
                 spin_pause(&ring->spin, i);
                 if (sight->slot != NULL && load_relaxed(&sight->slot->state) == sight->state)
                         continue;
@@ -75,9 +81,9 @@ static bool spin(struct ring *ring, const struct side *side, size_t size, uint32
         return false;
 }
 
-/* One sleep; the time until which depends on what was seen. */
-static void sleep_a_slice(struct ring *ring, atomic_u32 *word, uint32_t prepared, bool fenced, enum look seen,
-                          int64_t *busy_ms, int64_t deadline)
+/* One sleep; the time until which depends on what was seen.  What to prepare the next one with. */
+static uint32_t sleep_a_slice(struct ring *ring, atomic_u32 *word, uint32_t prepared, bool fenced, enum look seen,
+                              int64_t *busy_ms, int64_t deadline)
 {
         int64_t began = clock_now(), until = deadline;
 
@@ -88,9 +94,10 @@ static void sleep_a_slice(struct ring *ring, atomic_u32 *word, uint32_t prepared
                 until = deadline_slice(deadline, SLICE_WATCH_MS * NS_PER_MS);
         }
         fetch_add_relaxed(&ring->shared->waits, 1);
-        waitword_sleep(word, prepared, until);
+        int r = waitword_sleep(word, prepared, until);
         if (clock_now() - began < SPIN_SHORT_SLEEP_NS)
                 spin_adapt(&ring->spin, true); /* a little more spinning would have saved the sleep */
+        return r == -ETIMEDOUT ? prepared : 0;
 }
 
 /* Announce a sleep, and order that before all that this process reads from here on. */
@@ -130,7 +137,7 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
         enum look seen;
 
         sight->patient = deadline != DEADLINE_NOW;
-        if (sight->patient && spin(ring, side, size, owner, sight, &seen))
+        if (sight->patient && spin(ring, side, size, owner, sight, deadline, &seen))
                 return look_error(seen, sight);
         for (;;) {
                 /* Who was woken looks first: what it finds needs no preparations. */
@@ -138,8 +145,12 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
                 if (!look_is_final(seen)) {
                         if (sight->patient)
                                 prepared = prepare(ring, word, prepared, &fenced);
-                        if (load_seq_cst(&ring->canceled))
+                        if (load_seq_cst(&ring->canceled)) {
+                                /* Whoever woke this one meant somebody who takes what there is. */
+                                if (sight->slept)
+                                        waitword_wake_one(word);
                                 return -ECANCELED;
+                        }
                         seen = side->look(ring, size, owner, sight);
                 }
                 if (look_is_final(seen)) {
@@ -162,7 +173,7 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
                 int64_t now = clock_now();
                 if (now >= deadline)
                         return -ETIMEDOUT;
-                sleep_a_slice(ring, word, prepared, fenced, seen, &busy_ms, deadline);
+                prepared = sleep_a_slice(ring, word, prepared, fenced, seen, &busy_ms, deadline);
                 sight->slept = true;
                 if (side->trims && clock_now() - now >= SLICE_WATCH_MS * NS_PER_MS &&
                     load_relaxed(&ring->shared->litter) && exchange_seq_cst(&ring->shared->litter, 0))

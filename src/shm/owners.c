@@ -63,14 +63,23 @@ void owners_release(struct owners *owners, uint32_t owner)
                 cas_u64(at, entry, entry_make((struct identity){ 0 }, entry_generation(entry)));
 }
 
+/* Whether an entry stands for an owner number. */
+static bool entry_is_of(uint64_t entry, uint32_t owner)
+{
+        return owner_index(owner) != 0 && entry_identity(entry).pid != 0 &&
+               owner_make(owner_index(owner), entry) == owner;
+}
+
+bool owners_holds(struct owners *owners, uint32_t owner)
+{
+        return entry_is_of(load_seq_cst(&owners->entries[owner_index(owner)]), owner);
+}
+
 bool owners_alive(struct owners *owners, uint32_t owner)
 {
         uint64_t entry = load_acquire(&owners->entries[owner_index(owner)]);
-        struct identity who = entry_identity(entry);
 
-        if (owner_index(owner) == 0 || who.pid == 0 || owner_make(owner_index(owner), entry) != owner)
-                return false;
-        return identity_is_alive(who);
+        return entry_is_of(entry, owner) && identity_is_alive(entry_identity(entry));
 }
 
 pid_t owners_death(struct owners *owners, uint32_t owner, int *ret_exitcode)

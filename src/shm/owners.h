@@ -40,6 +40,9 @@ uint32_t owners_register(struct owners *owners);
 /* Give an owner number up: our own, or one that is proved dead and repaired. */
 void owners_release(struct owners *owners, uint32_t owner);
 
+/* Whether the table holds an owner number: nobody has given it up, and nobody else has its entry. */
+bool owners_holds(struct owners *owners, uint32_t owner);
+
 /* Whether the process behind an owner number lives.  A number that the table does not hold (any more) is dead.  False is a proof
  * of death, and stays true. */
 bool owners_alive(struct owners *owners, uint32_t owner);

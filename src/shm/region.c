@@ -5,16 +5,11 @@
 
 #include <errno.h>
 
-int region_new(struct region *region, const char *name, enum region_kind kind, uint64_t layout, size_t size,
-               size_t commit)
+/* Map a new memfd (or hand on the error in its place), and write the head. */
+static int begin(struct region *region, int fd, enum region_kind kind, uint64_t layout, size_t size)
 {
-        size_t page = memory_page_size();
         void *memory;
 
-        if (size > SIZE_MAX / 2)
-                return -E2BIG;
-        size = round_up(size, page);
-        int fd = memfd_new(name, size, round_up(commit, page));
         if (fd < 0)
                 return fd;
         int r = memory_map(fd, size, &memory);
@@ -31,6 +26,26 @@ int region_new(struct region *region, const char *name, enum region_kind kind, u
                 .size = size,
         };
         return 0;
+}
+
+int region_new(struct region *region, const char *name, enum region_kind kind, uint64_t layout, size_t size,
+               size_t commit)
+{
+        size_t page = memory_page_size();
+
+        if (size > SIZE_MAX / 2)
+                return -E2BIG;
+        size = round_up(size, page);
+        return begin(region, memfd_new(name, size, round_up(commit, page)), kind, layout, size);
+}
+
+int region_new_huge(struct region *region, const char *name, enum region_kind kind, uint64_t layout, size_t size,
+                    size_t commit)
+{
+        if (size > SIZE_MAX / 2)
+                return -E2BIG;
+        int fd = memfd_new_huge(name, &size, commit);
+        return begin(region, fd, kind, layout, size);
 }
 
 int region_attach(struct region *region, int fd, enum region_kind kind)

@@ -39,6 +39,8 @@ enum region_kind {
         REGION_EVENT,
         REGION_BARRIER,
         REGION_RWLOCK,
+        REGION_SHARED = 32,
+        REGION_ARRAY = 33,
 };
 
 /* This process's view of a region. */
@@ -57,6 +59,10 @@ struct region {
  * -EMFILE, -ENFILE, -E2BIG. */
 int region_new(struct region *region, const char *name, enum region_kind kind, uint64_t layout, size_t size,
                size_t commit);
+
+/* The same of the huge pages that the administrator has set aside, and rounded up to those.  Also -EOPNOTSUPP: there are none. */
+int region_new_huge(struct region *region, const char *name, enum region_kind kind, uint64_t layout, size_t size,
+                    size_t commit);
 
 /* A view of a region that another process has made; duplicates `fd`.  0; the errors of memfd_check(); -EUCLEAN (no region of
  * that kind);

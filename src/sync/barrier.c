@@ -12,8 +12,8 @@
  *     any        --abort-->              BROKEN
  *
  * The states are those of Python's threading.Barrier, with ACTING for what is under its lock.  Each arrow is one change of the
- * ledger, so that a death comes before it or after it.  Draining is what lets a waiter learn what became of its own round: no
- * new one begins before it has left, or is dead.
+ * ledger, so that a death comes before it or after it.  Draining is what lets a waiter learn what became of its own round: no new
+ * one begins before it has left, or is dead.
  */
 #include "os/clock.h"
 #include "os/options.h"
@@ -215,7 +215,8 @@ void brood_barrier_free(brood_barrier *barrier)
 
 struct call {
         uint32_t owner;
-        uint32_t index; /* of the arrival */
+        bool last;      /* to arrive */
+        uint32_t index; /* from 0 to parties - 1 */
 };
 
 /* Arrive, when nobody of the last round is inside any more: 0, -EPIPE, -EAGAIN. */
@@ -233,8 +234,8 @@ static int look_arrive(void *object, void *context)
                         return -EPIPE;
                 if (round.state != FILLING)
                         return -EAGAIN;
-                call->index = round.inside++;
-                if (round.inside >= b->parties) {
+                call->last = ++round.inside >= b->parties;
+                if (call->last) {
                         round.state = b->action != NULL ? ACTING : DRAINING;
                         round.actor = index_of(call->owner);
                 }
@@ -242,7 +243,8 @@ static int look_arrive(void *object, void *context)
         return 0;
 }
 
-/* Leave, when the round has ended in one way or another: 0, -EPIPE, -EAGAIN. */
+/* Leave, when the round has ended in one way or another: 0, -EPIPE, -EAGAIN.  The number is that of the leaving rather than that of
+ * the arrival: those who arrived may have died and others have come for them, but no two can be the n-th to leave. */
 static int look_leave(void *object, void *context)
 {
         struct brood_barrier *b = object;
@@ -258,6 +260,7 @@ static int look_leave(void *object, void *context)
                 if (state == FILLING || state == ACTING)
                         return -EAGAIN;
         } while (!ledger_change(&b->ledger, word, payload_of(without(round, 1)), EFFECT_TAKE, call->owner));
+        call->index = without(round, 1).inside < b->parties ? without(round, 1).inside : b->parties - 1;
         if (without(round, 1).state == FILLING)
                 user_wake_all(&b->object.user, &b->shared->sleepers);
         return state == DRAINING ? 0 : -EPIPE;
@@ -308,11 +311,11 @@ static int withdraw(struct brood_barrier *b, struct call *call, int why)
         return why;
 }
 
-static int wait_for_others(struct brood_barrier *b, struct call *call, int64_t deadline)
+static int pass(struct brood_barrier *b, struct call *call, int64_t deadline)
 {
+        struct user *user = &b->object.user;
         const struct wait arrive = { .look = look_arrive, .word = &b->shared->sleepers };
         const struct wait leave = { .look = look_leave, .word = &b->shared->sleepers };
-        struct user *user = &b->object.user;
         int failed = 0;
 
         /* Before the arrival that releases the others: are they still there? */
@@ -321,12 +324,10 @@ static int wait_for_others(struct brood_barrier *b, struct call *call, int64_t d
         int r = user_wait(user, &arrive, call, deadline);
         if (r < 0)
                 return r;
-        if (call->index + 1 >= b->parties) {
-                if (b->action != NULL)
-                        failed = act(b);
-                else
-                        user_wake_all(user, &b->shared->sleepers);
-        }
+        if (call->last && b->action != NULL)
+                failed = act(b);
+        else if (call->last)
+                user_wake_all(user, &b->shared->sleepers);
         r = user_wait(user, &leave, call, deadline);
         if (r == -EAGAIN || r == -ETIMEDOUT || r == -ECANCELED)
                 r = withdraw(b, call, r);
@@ -335,17 +336,18 @@ static int wait_for_others(struct brood_barrier *b, struct call *call, int64_t d
 
 int brood_barrier_wait(brood_barrier *barrier, int timeout_ms)
 {
+        int64_t deadline = deadline_after_ms(timeout_ms);
         struct call call = { 0 };
 
         if (barrier == NULL)
                 return -EINVAL;
-        struct user *user = &barrier->object.user;
-        int r = user_own(user, &call.owner);
+        int r = user_own(&barrier->object.user, &call.owner);
         if (r < 0)
                 return r;
-        user_enter(user);
-        r = wait_for_others(barrier, &call, deadline_after_ms(timeout_ms));
-        user_leave(user);
+        /* Two waits and what is between and after them: whoever frees the handle waits for all of it. */
+        user_enter(&barrier->object.user);
+        r = pass(barrier, &call, deadline);
+        user_leave(&barrier->object.user);
         return r;
 }
 

@@ -20,7 +20,6 @@
 #include <brood/condition.h>
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 
 enum record_state { FREE, WAITING, NOTIFIED };
@@ -142,6 +141,8 @@ static void wake_all(void *object)
 
         for (uint32_t i = 0, n = used(c); i < n; i++)
                 waitword_wake_all(&c->records->at[i].sleepers);
+        /* Those who have been notified wait for the lock. */
+        waitword_wake_all(&c->lock->shared->hold.sleepers);
 }
 
 int brood_condition_notify(brood_condition *condition, int count)
@@ -152,6 +153,9 @@ int brood_condition_notify(brood_condition *condition, int count)
                 return -EINVAL;
         if (!lock_is_mine(condition->lock))
                 return -EPERM;
+        /* No more can wait: more of them is somebody who writes what is not so, again and again. */
+        if (count > BROOD_CONDITION_WAITERS)
+                count = BROOD_CONDITION_WAITERS;
         while (notified < count && notify_oldest(condition, OWNER_NONE))
                 notified++;
         return notified;
@@ -159,7 +163,7 @@ int brood_condition_notify(brood_condition *condition, int count)
 
 int brood_condition_notify_all(brood_condition *condition)
 {
-        return brood_condition_notify(condition, INT_MAX);
+        return brood_condition_notify(condition, BROOD_CONDITION_WAITERS);
 }
 
 /* ---- making ---- */
@@ -174,9 +178,6 @@ static const struct object_kind kind = {
 
 static void discard(struct brood_condition *c)
 {
-        /* Whoever waits may be about to take the lock back. */
-        if (c->owns_lock)
-                user_cancel(&c->lock->object.user);
         if (c->object.region.head != NULL)
                 object_drop(&c->object);
         if (c->owns_lock)
@@ -220,7 +221,7 @@ static int make(brood_condition **ret_condition, const int *descriptors, brood_l
 
 int brood_condition_new(brood_condition **ret_condition, brood_lock *lock)
 {
-        return ret_condition == NULL ? -EINVAL : make(ret_condition, NULL, lock);
+        return ret_condition == NULL || (lock != NULL && lock->inside) ? -EINVAL : make(ret_condition, NULL, lock);
 }
 
 int brood_condition_attach(brood_condition **ret_condition, const int descriptors[BROOD_CONDITION_DESCRIPTORS],
@@ -285,7 +286,8 @@ static int enlist(struct brood_condition *c, struct call *call, uint32_t owner)
         return -ENOBUFS;
 }
 
-/* Notified; or the lock is free because its holder died, which is a reason to look at the state. */
+/* Notified; or the lock's holder has died, which is a reason to look at the state: for all who waited then, also if one of them
+ * has the lock by now. */
 static int look(void *object, void *context)
 {
         struct brood_condition *c = object;
@@ -293,7 +295,7 @@ static int look(void *object, void *context)
 
         if (load_seq_cst(&call->record->word) != call->waiting)
                 return 0;
-        return load_seq_cst(&c->lock->shared->hold.word) == HOLD_INCONSISTENT ? 0 : -EAGAIN;
+        return load_seq_cst(&c->lock->shared->hold.word) & HOLD_INCONSISTENT ? 0 : -EAGAIN;
 }
 
 /* With the lock let go of; with it held again at the end. */
@@ -306,10 +308,10 @@ static int wait_in_record(struct brood_condition *c, struct call *call, uint32_t
                 r = 0; /* notified at the last moment */
         if (r == -ECANCELED)
                 return r;
-        int taken = lock_take_back(c->lock, times, BROOD_FOREVER);
-        /* Only now, so that the notification of one who dies before is not lost.  If another one comes in between, this return
-         * answers it, too. */
-        if (r == 0)
+        int taken = lock_take_back(c->lock, times, &c->object.user.canceled);
+        /* Only now, so that the notification of one who dies before, or is sent away, is not lost: whoever repairs passes it on.
+         * If another one comes in between, this return answers it, too. */
+        if (r == 0 && taken >= 0)
                 store_release(&call->record->word, 0);
         return taken != 0 ? taken : r;
 }

@@ -2,16 +2,10 @@
  *
  * sync/event.c: a flag in one word, and a descriptor that follows it.
  *
- * The word is the truth; the descriptor may be readable too long, but not too short: who sets raises it first, who clears lowers it
- * last, and both then look at the other's work:
- *
- *     set                                     clear
- *     raise the descriptor                    clear the word
- *     set the word                            lower the descriptor
- *     it is not readable?  raise it           the word is set?  raise it
- *
- * If a clear lowers what a set has raised, then either the set, which looks at the descriptor after it has set the word, sees
- * it; or the lowering comes later still, and the clear, which looks at the word after it has lowered, sees that.
+ * The word is the truth, and the descriptor follows: who has changed the word raises or lowers the descriptor until a look at the
+ * word and then at the descriptor shows the same.  Whoever was the last to raise or lower it has looked so afterwards; so where
+ * nobody is under way any more, and nobody was killed under way, the two agree.  Who sets also raises it before the word, so that
+ * one who is killed in between leaves it readable too long, which is_set repairs, rather than too short, which nobody would notice.
  *
  * All that from the moment on at which somebody asks for the descriptor: before, nobody can be polling it.  Who asks says so first,
  * and looks at the word then; who sets looks whether somebody has asked after setting the word.
@@ -145,11 +139,22 @@ static bool is_polled(struct brood_event *event)
         return load_seq_cst(&event->shared->polled) != 0;
 }
 
-static void lower(struct brood_event *event)
+/* Let the descriptor follow the word, if somebody has asked for it. */
+static void follow(struct brood_event *event)
 {
-        eventfd_lower(event->bell_fd);
-        if (is_set(event))
-                eventfd_raise(event->bell_fd);
+        /* More rounds than that are others' changes, and those follow them themselves; or the descriptor is not what it was. */
+        enum { ROUNDS = 100 };
+
+        for (int i = 0; i < ROUNDS && is_polled(event); i++) {
+                bool set = is_set(event);
+
+                if (set == descriptor_readable(event->bell_fd))
+                        return;
+                if (set)
+                        eventfd_raise(event->bell_fd);
+                else
+                        eventfd_lower(event->bell_fd);
+        }
 }
 
 int brood_event_set(brood_event *event)
@@ -163,8 +168,7 @@ int brood_event_set(brood_event *event)
         do
                 word = load_seq_cst(&event->shared->word);
         while (!(word & IS_SET) && !cas_u32(&event->shared->word, word, (word + TIME_SET) | IS_SET));
-        if (is_polled(event) && !descriptor_readable(event->bell_fd))
-                eventfd_raise(event->bell_fd);
+        follow(event);
         user_wake_all(&event->object.user, &event->shared->sleepers);
         return 0;
 }
@@ -178,8 +182,7 @@ int brood_event_clear(brood_event *event)
         do
                 word = load_seq_cst(&event->shared->word);
         while (word & IS_SET && !cas_u32(&event->shared->word, word, word & ~(uint32_t)IS_SET));
-        if (is_polled(event))
-                lower(event);
+        follow(event);
         return 0;
 }
 
@@ -189,8 +192,7 @@ int brood_event_is_set(brood_event *event)
                 return -EINVAL;
         if (is_set(event))
                 return 1;
-        if (is_polled(event) && descriptor_readable(event->bell_fd))
-                lower(event);
+        follow(event);
         return 0;
 }
 
@@ -220,10 +222,9 @@ int brood_event_fileno(brood_event *event)
 {
         if (event == NULL)
                 return -EINVAL;
-        if (!is_polled(event)) {
+        if (!is_polled(event))
                 store_seq_cst(&event->shared->polled, 1);
-                if (is_set(event))
-                        eventfd_raise(event->bell_fd);
-        }
+        /* Each time: whoever said so first may have been killed before this. */
+        follow(event);
         return event->bell_fd;
 }

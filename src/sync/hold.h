@@ -33,8 +33,9 @@ struct death_shared {
         atomic_u64 word;
 };
 
-/* On proof of death.  Two that come with the same proof write the same; one that comes late changes nothing. */
-void death_record(struct death_shared *death, struct user *user, uint32_t owner);
+/* On proof of death.  `before` is what the record said before the word was read that names the dead one: who comes so late that
+ * somebody else has recorded a later death meanwhile, changes nothing. */
+void death_record(struct death_shared *death, uint64_t before, struct user *user, uint32_t owner);
 
 static inline brood_death death_read(struct death_shared *death)
 {
@@ -55,8 +56,14 @@ static inline int hold_try(struct hold_shared *hold, uint32_t owner)
 {
         uint32_t word = load_relaxed(&hold->word);
 
+#ifdef BROOD_FAULT_LATE_OWNER /* for a build that shows that the kill tests notice it (tests/kill/meson.build) */
+        if (word & HOLD_OWNER || !cas_u32(&hold->word, word, word | HOLD_OWNER))
+                return -EAGAIN;
+        store_relaxed(&hold->word, (word & HOLD_INCONSISTENT) | owner);
+#else
         if (word & HOLD_OWNER || !cas_u32(&hold->word, word, word | owner))
                 return -EAGAIN;
+#endif
         return word & HOLD_INCONSISTENT ? BROOD_HOLDER_DIED : 0;
 }
 

@@ -29,11 +29,18 @@ static void wake_all(void *object)
         waitword_wake_all(&((struct brood_lock *)object)->shared->hold.sleepers);
 }
 
+/* A forked child holds nothing, whatever its copy of the parent's handle says. */
+static void join(void *object, uint32_t owner)
+{
+        (void)owner;
+        store_relaxed(&((struct brood_lock *)object)->thread, 0);
+}
+
 static const struct object_kind lock_kind = {
         .kind = REGION_LOCK,
         .name = "brood-lock",
         .words = sizeof(struct lock_shared),
-        .hooks = { .recover = recover, .wake_all = wake_all },
+        .hooks = { .join = join, .recover = recover, .wake_all = wake_all },
 };
 
 static int make(brood_lock **ret_lock, bool recursive)
@@ -82,15 +89,22 @@ int brood_lock_attach(brood_lock **ret_lock, const int descriptors[BROOD_LOCK_DE
         return 0;
 }
 
-int brood_lock_descriptors(brood_lock *lock, int ret_descriptors[BROOD_LOCK_DESCRIPTORS])
+int lock_open(struct brood_lock **ret_lock, struct lock_place *place, struct owners *owners)
 {
-        if (lock == NULL || ret_descriptors == NULL)
-                return -EINVAL;
-        ret_descriptors[0] = lock->object.region.fd;
+        struct brood_lock *lock = calloc(1, sizeof *lock);
+
+        if (lock == NULL)
+                return -ENOMEM;
+        lock->object.region = (struct region)REGION_NONE;
+        lock->object.words = lock->shared = &place->lock;
+        lock->recursive = place->lock.recursive != 0;
+        lock->inside = true;
+        user_init(&lock->object.user, &place->user, owners, &lock_kind.hooks, lock);
+        *ret_lock = lock;
         return 0;
 }
 
-void brood_lock_free(brood_lock *lock)
+void lock_close(struct brood_lock *lock)
 {
         if (lock == NULL)
                 return;
@@ -98,63 +112,91 @@ void brood_lock_free(brood_lock *lock)
         free(lock);
 }
 
+int brood_lock_descriptors(brood_lock *lock, int ret_descriptors[BROOD_LOCK_DESCRIPTORS])
+{
+        if (lock == NULL || ret_descriptors == NULL || lock->inside)
+                return -EINVAL;
+        ret_descriptors[0] = lock->object.region.fd;
+        return 0;
+}
+
+void brood_lock_free(brood_lock *lock)
+{
+        if (lock != NULL && !lock->inside)
+                lock_close(lock);
+}
+
 /* ---- acquiring ---- */
 
-static int look(void *object, void *owner)
+struct call {
+        uint32_t owner, times;
+        atomic_u32 *canceled; /* somebody else than the lock's user may send the caller away; or NULL */
+};
+
+/* Everything that a call does with the handle after it has waited is done here, for whoever frees it waits no longer than that. */
+static inline int take(struct brood_lock *lock, uint32_t owner, uint32_t times)
 {
-        return hold_try(&((struct brood_lock *)object)->shared->hold, *(const uint32_t *)owner);
-}
-
-static __attribute__((noinline)) int wait_for_it(struct brood_lock *lock, uint32_t owner, int timeout_ms)
-{
-        const struct wait wait = { .look = look, .word = &lock->shared->hold.sleepers };
-
-        return user_wait(&lock->object.user, &wait, &owner, deadline_after_ms(timeout_ms));
-}
-
-static inline int acquire(struct brood_lock *lock, int timeout_ms)
-{
-        uint32_t owner;
-        int r = user_own(&lock->object.user, &owner);
-
-        if (r < 0)
-                return r;
-        r = hold_try(&lock->shared->hold, owner);
-        return __builtin_expect(r == -EAGAIN, 0) ? wait_for_it(lock, owner, timeout_ms) : r;
-}
-
-/* Only this thread writes its own mark, and only while the process holds the lock; so a thread that reads it as its own has written
- * it, and holds the lock. */
-static bool is_recursion(struct brood_lock *lock)
-{
-        return lock->recursive && load_relaxed(&lock->thread) == thread_mark() &&
-               hold_is_mine(&lock->shared->hold, &lock->object.user);
-}
-
-int brood_lock_acquire(brood_lock *lock, int timeout_ms)
-{
-        if (lock == NULL)
-                return -EINVAL;
-        if (!lock->recursive)
-                return acquire(lock, timeout_ms);
-        if (is_recursion(lock)) {
-                if (lock->times == INT32_MAX)
-                        return -EOVERFLOW;
-                lock->times++;
-                return load_relaxed(&lock->shared->hold.word) & HOLD_INCONSISTENT ? BROOD_HOLDER_DIED : 0;
-        }
-        return lock_take_back(lock, 1, timeout_ms);
-}
-
-int lock_take_back(struct brood_lock *lock, uint32_t times, int timeout_ms)
-{
-        int r = acquire(lock, timeout_ms);
+        int r = hold_try(&lock->shared->hold, owner);
 
         if (r >= 0 && lock->recursive) {
                 lock->times = times;
                 store_relaxed(&lock->thread, thread_mark());
         }
         return r;
+}
+
+static int look(void *object, void *context)
+{
+        const struct call *call = context;
+        int r = take(object, call->owner, call->times);
+
+        return r == -EAGAIN && call->canceled != NULL && load_seq_cst(call->canceled) ? -ECANCELED : r;
+}
+
+static __attribute__((noinline)) int wait_for_it(struct brood_lock *lock, uint32_t owner, uint32_t times,
+                                                 atomic_u32 *canceled, int timeout_ms)
+{
+        const struct wait wait = { .look = look, .word = &lock->shared->hold.sleepers };
+        struct call call = { .owner = owner, .times = times, .canceled = canceled };
+
+        return user_wait(&lock->object.user, &wait, &call, deadline_after_ms(timeout_ms));
+}
+
+static inline int acquire(struct brood_lock *lock, uint32_t times, atomic_u32 *canceled, int timeout_ms)
+{
+        uint32_t owner;
+        int r = user_own(&lock->object.user, &owner);
+
+        if (r < 0)
+                return r;
+        r = take(lock, owner, times);
+        return __builtin_expect(r == -EAGAIN, 0) ? wait_for_it(lock, owner, times, canceled, timeout_ms) : r;
+}
+
+/* Only this thread writes its own mark, and only while the process holds the lock; so a thread that reads it as its own has written
+ * it, and holds the lock.  In this order: what a child has inherited is wiped before it can hold anything (join). */
+static bool is_recursion(struct brood_lock *lock)
+{
+        return lock->recursive && hold_is_mine(&lock->shared->hold, &lock->object.user) &&
+               load_relaxed(&lock->thread) == thread_mark();
+}
+
+int brood_lock_acquire(brood_lock *lock, int timeout_ms)
+{
+        if (lock == NULL)
+                return -EINVAL;
+        if (is_recursion(lock)) {
+                if (lock->times == INT32_MAX)
+                        return -EOVERFLOW;
+                lock->times++;
+                return load_relaxed(&lock->shared->hold.word) & HOLD_INCONSISTENT ? BROOD_HOLDER_DIED : 0;
+        }
+        return acquire(lock, 1, NULL, timeout_ms);
+}
+
+int lock_take_back(struct brood_lock *lock, uint32_t times, atomic_u32 *canceled)
+{
+        return acquire(lock, times, canceled, BROOD_FOREVER);
 }
 
 /* ---- releasing ---- */

@@ -23,15 +23,27 @@ struct brood_lock {
         struct object object;
         struct lock_shared *shared;
         bool recursive;
+        bool inside; /* another object's region, whose it is to pass on and to end */
         atomic_u64 thread;
         uint32_t times;
 };
 
+/* What a lock inside another object's region needs there, beside a table of owners; zeros are a Lock that is free. */
+struct lock_place {
+        struct user_shared user;
+        struct lock_shared lock;
+};
+
+/* A handle for such a lock: 0 or -ENOMEM; and its end. */
+int lock_open(struct brood_lock **ret_lock, struct lock_place *place, struct owners *owners);
+void lock_close(struct brood_lock *lock);
+
 /* Whether the caller may release it. */
 bool lock_is_mine(struct brood_lock *lock);
 
-/* Let go of it altogether, however often the thread has acquired it; and take it back so often. */
+/* Let go of it altogether, however often the thread has acquired it; and take it back so often, however long that lasts:
+ * -ECANCELED once `canceled` is set and the sleepers have been woken. */
 uint32_t lock_let_go(struct brood_lock *lock);
-int lock_take_back(struct brood_lock *lock, uint32_t times, int timeout_ms);
+int lock_take_back(struct brood_lock *lock, uint32_t times, atomic_u32 *canceled);
 
 #endif

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * sync/rwlock.c: a ledger whose payload says who reads and who writes, and whose accounts count the readers of each process.
+ * sync/rwlock.c: a ledger whose payload says who reads and who writes, and whose accounts count what each process holds.
  *
  *   payload   | INCONSISTENT 1 | readers 13 | writer's index 10 |
  *
- * A writer puts its index in as soon as no other one is there, which keeps new readers out, and has the lock when the readers
- * that were inside are gone: it holds it exactly while it is the writer and there are no readers.
+ * A writer puts its index in as soon as no other one is there, which keeps new readers out.  When the readers that were inside are
+ * gone, it takes the lock: that is a change which counts 1 in its account.  So a process holds it to write exactly while it is the
+ * writer, there are no readers, and its account is not 0; and one that dies before it has taken it has changed nothing.
  */
 #include "os/clock.h"
 #include "sync/hold.h"
@@ -80,20 +81,23 @@ static void recover(void *object, uint32_t owner)
         uint64_t word;
 
         do {
+                uint64_t before = load_seq_cst(&lock->shared->death.word);
                 word = ledger_read(&lock->ledger);
-                uint32_t reads = ledger_count(&lock->ledger, word, owner);
+                uint32_t holds = ledger_count(&lock->ledger, word, owner);
                 users = users_of(word);
-                bool writes = users.writer == index_of(owner);
-                if (!writes && reads == 0)
+                /* The payload names the writer by its index alone.  As long as the number is in the table, and was when the word
+                 * was read, nobody else has that index. */
+                bool writes = users.writer == index_of(owner) && owners_holds(lock->object.user.owners, owner);
+                if (!writes && holds == 0)
                         return;
-                if (writes && users.readers == 0) {
+                if (writes && users.readers == 0 && holds > 0) {
                         /* The record first, so that whoever gets the lock finds it. */
-                        death_record(&lock->shared->death, &lock->object.user, owner);
+                        death_record(&lock->shared->death, before, &lock->object.user, owner);
                         users.inconsistent = 1;
                 }
                 if (writes)
                         users.writer = 0;
-                users.readers -= reads < users.readers ? reads : users.readers;
+                users.readers -= holds < users.readers ? holds : users.readers;
         } while (!ledger_change(&lock->ledger, word, payload_of(users), EFFECT_CLEAR, owner));
         user_wake_all(&lock->object.user, &lock->shared->sleepers);
 }
@@ -182,21 +186,25 @@ static int look_write(void *object, void *context)
 {
         struct brood_rwlock *lock = object;
         struct call *call = context;
-        struct users users = users_of(ledger_read(&lock->ledger));
+        struct users users;
+        uint64_t word;
+        bool alone;
 
-        while (!call->claimed) {
-                uint64_t word = ledger_read(&lock->ledger);
+        do {
+                word = ledger_read(&lock->ledger);
                 users = users_of(word);
-                if (users.writer != 0)
+                alone = users.readers == 0;
+                if (call->claimed ? !alone : users.writer != 0)
                         return -EAGAIN;
                 users.writer = index_of(call->owner);
-                call->claimed = ledger_change(&lock->ledger, word, payload_of(users), EFFECT_NONE, OWNER_NONE);
-        }
-        return users.readers == 0 ? acquired(users) : -EAGAIN;
+        } while (!ledger_change(&lock->ledger, word, payload_of(users), alone ? EFFECT_ADD : EFFECT_NONE,
+                                alone ? call->owner : OWNER_NONE));
+        call->claimed = true;
+        return alone ? acquired(users) : -EAGAIN;
 }
 
-/* This process is no longer the writer. */
-static void end_writing(struct brood_rwlock *lock)
+/* This process is no longer the writer: it lets go of what it has taken (EFFECT_TAKE), or withdraws a claim. */
+static void end_writing(struct brood_rwlock *lock, enum effect effect, uint32_t owner)
 {
         struct users users;
         uint64_t word;
@@ -205,13 +213,12 @@ static void end_writing(struct brood_rwlock *lock)
                 word = ledger_read(&lock->ledger);
                 users = users_of(word);
                 users.writer = 0;
-        } while (!ledger_change(&lock->ledger, word, payload_of(users), EFFECT_NONE, OWNER_NONE));
+        } while (!ledger_change(&lock->ledger, word, payload_of(users), effect, owner));
         user_wake_all(&lock->object.user, &lock->shared->sleepers);
 }
 
 static int acquire(struct brood_rwlock *lock, int (*look)(void *object, void *call), int timeout_ms)
 {
-        const struct wait wait = { .look = look, .word = &lock->shared->sleepers };
         struct user *user = &lock->object.user;
         struct call call = { 0 };
         int r = user_own(user, &call.owner);
@@ -219,12 +226,14 @@ static int acquire(struct brood_rwlock *lock, int (*look)(void *object, void *ca
         if (r < 0)
                 return r;
         r = look(lock, &call);
-        if (__builtin_expect(r != -EAGAIN, 1))
+        if (r != -EAGAIN)
                 return r;
+        /* A claim is withdrawn before whoever frees the handle goes on. */
         user_enter(user);
+        const struct wait wait = { .look = look, .word = &lock->shared->sleepers };
         r = user_wait(user, &wait, &call, deadline_after_ms(timeout_ms));
         if (r < 0 && call.claimed)
-                end_writing(lock);
+                end_writing(lock, EFFECT_NONE, OWNER_NONE);
         user_leave(user);
         return r;
 }
@@ -244,10 +253,12 @@ int brood_rwlock_acquire_write(brood_rwlock *lock, int timeout_ms)
 /* Whether this process has it to write. */
 static bool is_writer(struct brood_rwlock *lock)
 {
-        struct users users = users_of(ledger_read(&lock->ledger));
+        uint64_t word = ledger_read(&lock->ledger);
+        struct users users = users_of(word);
         uint32_t owner = user_owner(&lock->object.user);
 
-        return owner != OWNER_NONE && users.writer == index_of(owner) && users.readers == 0;
+        return owner != OWNER_NONE && users.writer == index_of(owner) && users.readers == 0 &&
+               ledger_count(&lock->ledger, word, owner) > 0;
 }
 
 int brood_rwlock_release(brood_rwlock *lock)
@@ -261,7 +272,7 @@ int brood_rwlock_release(brood_rwlock *lock)
         if (owner == OWNER_NONE)
                 return -EPERM;
         if (is_writer(lock)) {
-                end_writing(lock);
+                end_writing(lock, EFFECT_TAKE, owner);
                 return 0;
         }
         do {
@@ -275,7 +286,7 @@ int brood_rwlock_release(brood_rwlock *lock)
                         return -EPERM;
                 users.readers--;
         } while (!ledger_change(&lock->ledger, word, payload_of(users), EFFECT_TAKE, owner));
-        if (users.readers == 0 && users.writer != 0)
+        if ((users.readers == 0 && users.writer != 0) || users.readers + 1 == BROOD_RWLOCK_READERS_MAX)
                 user_wake_all(&lock->object.user, &lock->shared->sleepers);
         return 0;
 }
@@ -302,7 +313,7 @@ int brood_rwlock_death(brood_rwlock *lock, brood_death *ret_death)
                 return -EINVAL;
         uint64_t word = ledger_read(&lock->ledger);
         uint32_t owner = user_owner(&lock->object.user);
-        if (!is_writer(lock) && (owner == OWNER_NONE || ledger_count(&lock->ledger, word, owner) == 0))
+        if (owner == OWNER_NONE || ledger_count(&lock->ledger, word, owner) == 0)
                 return -EPERM;
         if (!users_of(word).inconsistent)
                 return -ENODATA;

@@ -16,7 +16,7 @@ void spin_init(struct spin *spin)
 
 void spin_pause(const struct spin *spin, uint32_t i)
 {
-        if (spin->pauses == 0 || i % SPIN_YIELD == SPIN_YIELD - 1)
+        if (spin->pauses == 0 || spin_offers(i))
                 cpu_yield();
         else
                 cpu_relax();

@@ -43,7 +43,13 @@ static inline void spin_adapt(struct spin *spin, bool paid)
         store_relaxed(&spin->length, length > SPIN_MOST ? SPIN_MOST : length < SPIN_LEAST ? SPIN_LEAST : length);
 }
 
-/* Between two looks; `i` counts them. */
+/* Whether the pause behind a look, of which `i` counts them, offers the CPU. */
+static inline bool spin_offers(uint32_t i)
+{
+        return i % SPIN_YIELD == SPIN_YIELD - 1;
+}
+
+/* Between two looks. */
 void spin_pause(const struct spin *spin, uint32_t i);
 
 /* Before the first look of a wait at a position. */

@@ -163,8 +163,12 @@ static int wait_asleep(struct user *user, const struct wait *wait, void *call, i
 
                 if (r == -EAGAIN) {
                         prepared = prepare(user, wait->word, prepared);
-                        if (load_seq_cst(&user->canceled))
+                        if (load_seq_cst(&user->canceled)) {
+                                /* Whoever woke this one meant somebody who takes what there is. */
+                                if (slept)
+                                        waitword_wake_one(wait->word);
                                 return -ECANCELED;
+                        }
                         r = wait->look(user->object, call);
                 }
                 if (r != -EAGAIN) {
@@ -175,7 +179,8 @@ static int wait_asleep(struct user *user, const struct wait *wait, void *call, i
                 int64_t began = clock_now();
                 if (began >= deadline)
                         return -ETIMEDOUT;
-                waitword_sleep(wait->word, prepared, deadline_slice(deadline, WATCH_MS * NS_PER_MS));
+                if (waitword_sleep(wait->word, prepared, deadline_slice(deadline, WATCH_MS * NS_PER_MS)) != -ETIMEDOUT)
+                        prepared = 0;
                 slept = true;
                 if (clock_now() - began < SPIN_SHORT_SLEEP_NS)
                         spin_adapt(&user->spin, true); /* a little more spinning would have saved the sleep */

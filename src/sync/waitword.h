@@ -33,7 +33,8 @@
 #define WAITWORD_EVENT UINT32_C(4)
 
 /* Announce a sleep; the value to give to waitword_sleep after the state was looked at once more. `last` is what the same
- * call got when it prepared before, or 0: if nothing has changed since, the bit is its own. */
+ * call got when it prepared before, if it has since slept to the end of its time, or has not slept; otherwise 0.  If nothing has
+ * changed since, the bit is its own.  (One that was woken cannot know: the kernel may have woken it for another.) */
 uint32_t waitword_prepare(atomic_u32 *word, uint32_t last);
 
 /* Sleep until an event or the deadline: 0 or -ETIMEDOUT.  May wake for no reason. */
@@ -50,6 +51,12 @@ static inline bool waitword_has_sleepers(atomic_u32 *word)
 static inline bool waitword_has_others(atomic_u32 *word)
 {
         return load_seq_cst(word) & WAITWORD_MANY;
+}
+
+/* Whether anybody may be asleep, also those whose mark a waker has taken away. */
+static inline bool waitword_may_sleep(atomic_u32 *word)
+{
+        return load_seq_cst(word) & (WAITWORD_SLEEPERS | WAITWORD_MANY);
 }
 
 /* After a change that one sleeper can use. */

@@ -27,8 +27,12 @@ static void test_strerror(void **state)
 {
         (void)state;
         static const int errors[] = {
-                EAGAIN, ETIMEDOUT, EINVAL,  E2BIG,   ENOMEM,     EMFILE,    ENFILE, EMSGSIZE, EPIPE,   ECHILD, EPERM,
-                ESRCH,  EALREADY,  EDEADLK, ENODATA, EOWNERDEAD, ECANCELED, ENOENT, ENOEXEC,  ENOBUFS, EUSERS, EUCLEAN,
+                EAGAIN,     ETIMEDOUT,  EINVAL,       E2BIG,        ENOMEM,          EMFILE,        ENFILE,
+                EMSGSIZE,   EPIPE,      ECHILD,       EPERM,        ESRCH,           EALREADY,      EDEADLK,
+                ENODATA,    EOWNERDEAD, ECANCELED,    ENOENT,       ENOEXEC,         ENOBUFS,       EUSERS,
+                EUCLEAN,    EBADF,      EINPROGRESS,  ECONNRESET,   EPROTO,          ENOMSG,        EKEYREJECTED,
+                EOPNOTSUPP, EBUSY,      ETOOMANYREFS, ECONNREFUSED, EADDRINUSE,      EADDRNOTAVAIL, EACCES,
+                ENOTDIR,    EROFS,      EHOSTUNREACH, ENETUNREACH,  EPROTONOSUPPORT,
         };
         const size_t count = sizeof errors / sizeof errors[0];
         for (size_t i = 0; i < count; i++) {

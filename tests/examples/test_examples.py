@@ -213,18 +213,87 @@ def test_work_queue(program):
     check("the other counters are told", re.fullmatch(r"waits: \d+, repairs: \d+, high water: \d+", lines[-1]), text)
 
 
-def test_poll_queue(program):
-    lines, _ = quiet([program])
+def loop_lines(lines, code):
+    """The lines of an event loop, some of which are missing if the child was killed, but none that nobody wrote."""
     text = "\n".join(lines)
     readings = [line for line in lines if line.startswith("Queue: ")]
+    words = re.findall(r"^Connection: (.+)$", text, re.M)
     expected = [f"Queue: {20 + 0.25 * i:.2f} degrees" for i in range(1, 11)]
-    check("all readings arrive, in their order", readings == expected, text)
-    letters = re.findall(r"^Pipe: letter (.)$", text, re.M)
-    check("so do all letters", "".join(letters) == "brood", text)
-    for what, end in (("Queue: ", "The queue is closed"), ("Pipe: ", "The pipe is at its end")):
-        last = max(i for i, line in enumerate(lines) if line.startswith(what))
+    check("readings arrive in their order", readings == expected[: len(readings)], text)
+    check("so do words", words == (["warmer", "warm"] * 3)[: len(words)], text)
+    ends = {"Queue: ": "The queue is closed", "Connection: ": "The connection is at its end"}
+    for what, end in ends.items():
+        last = max([i for i, line in enumerate(lines) if line.startswith(what)], default=-1)
         check(f"{end}, after all that came from it", lines.count(end) == 1 and lines.index(end) > last, text)
-    check("nothing else is printed", len(lines) == 10 + 5 + 2, text)
+    check("the child's end is told", lines.count(f"The child ended with {code}") == 1, text)
+    events = lines.count("Event: half of the readings are there")
+    check("nothing else is printed", len(lines) == len(readings) + len(words) + events + 3, text)
+    return len(readings), len(words), events
+
+
+def test_loop(program):
+    lines, _ = quiet([program])
+    check("all readings, all words, one event", loop_lines(lines, 0) == (10, 6, 1), str(lines))
+
+    # The same with its child killed after the first three readings, while it sleeps for two seconds.
+    command = [program, "--seed-times"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, text=True) as running:
+        limit = threading.Timer(20, os.killpg, (running.pid, signal.SIGKILL))
+        limit.start()
+        lines = [running.stdout.readline().rstrip("\n") for _ in range(5)]
+        children = [pid for pid, p in processes().items() if p[2] == running.pid]
+        check("it has one child", len(children) == 1, str(children))
+        os.kill(children[0], signal.SIGKILL)
+        lines += running.stdout.read().splitlines()
+        limit.cancel()
+    check("it ends, and says that its child did not end well", running.returncode == 1, str(running.returncode))
+    check("what was there is not lost", loop_lines(lines, -9) == (3, 2, 0), str(lines))
+
+
+test_loop_epoll = test_loop_uv = test_loop_glib = test_loop
+
+
+def test_mandelbrot(program):
+    one = 1 << 24
+
+    def divided(number, by):  # towards zero, as in C
+        return number // by if number >= 0 else -(-number // by)
+
+    def shade(row, column):
+        cx, cy = 3 * one * column // 72 - 22 * one // 10, 24 * one * row // 240 - 12 * one // 10
+        x, y, i = 0, 0, 0
+        while i < 90 and x * x + y * y < 4 * one * one:
+            x, y = divided(x * x - y * y, one) + cx, divided(2 * x * y, one) + cy
+            i += 1
+        return " .:-=+*#%@"[i // 10]
+
+    picture = ["|" + "".join(shade(row, column) for column in range(72)) + "|" for row in range(24)]
+    lines, _ = quiet([program])
+    text = "\n".join(lines)
+    check("one worker is killed, and the parent knows where", lines[0] == "A worker was killed in row 7", text)
+    check("the picture is whole all the same", lines[1:-1] == picture, text)
+    check("each row was drawn to its end once", lines[-1] == "24 rows of 24 are drawn", text)
+
+
+def test_crew(program):
+    lines, _ = quiet([program])
+    text = "\n".join(lines)
+    begun = [f"Worker {i} begins with step 0" for i in range(3)] + ["Worker 1 begins with step 41"]
+    check("one is killed in step 41, and another takes its place", lines[:4] == begun, text)
+    check("the desk is back, and no step was lost or done twice", lines[-1] == "All desks are free again after 100 steps", text)
+    rod = [100.0] + [0.0] * 25
+    for _ in range(100):
+        rod = [100.0] + [(rod[i - 1] + rod[i + 1]) / 2 for i in range(1, 25)] + [0.0]
+    check("the rod is as warm as without any death", " ".join(lines[4:-1]).split() == [f"{t:.3f}" for t in rod[1:25]], text)
+
+
+def test_remote_queue(program):
+    lines, _ = quiet([program])
+    text = "\n".join(lines)
+    refused = lines[0] == "Stranger: the keys differ"
+    check("a stranger is refused, unless there are no keys", refused or "without keys" in lines[0], text)
+    check("the workers have done all jobs", lines[-1] == "2 workers did 20 of 20 jobs", text)
+    check("nothing else is printed", len(lines) == 2, text)
 
 
 # ---- wordcount ----

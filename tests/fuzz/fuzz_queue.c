@@ -19,12 +19,11 @@
  * An input that is at its end reads as zeros, so that every string of bytes is a script.  Nothing here is random but the race.
  * The functions with the names that libFuzzer knows are its entry; tests/fuzz/standalone.c is another way in.
  */
-#include "fuzz_queue.h"
 #include "scene.h"
+#include "target.h"
 
 #include "shm/region.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +46,8 @@ enum {
         CALL_LIMIT_MS = 5000, /* no call takes so long, on however busy a machine */
         MANY_MAX = 6,
 };
+
+const char target_name[] = "fuzz_queue";
 
 static int64_t now_ms(void)
 {
@@ -722,17 +723,6 @@ static void leave(struct scene *scene)
                 must(close(scene->descriptors[i]) == 0);
 }
 
-static int count_descriptors(void)
-{
-        DIR *dir = opendir("/proc/self/fd");
-        int count = 0;
-        must(dir != NULL);
-        while (readdir(dir) != NULL)
-                count++;
-        closedir(dir);
-        return count;
-}
-
 static void run_script(const uint8_t *data, size_t size)
 {
         struct scene scene = { .script = { data, data + size } };
@@ -753,7 +743,8 @@ static void run_script(const uint8_t *data, size_t size)
                 stage_copy(&scene);
                 perform(&scene, true);
         } else {
-                bool racing = race_start(&race, &scene);
+                struct ground ground = ground_of(&scene);
+                bool racing = race_start(&race, &ground);
                 perform(&scene, true);
                 if (racing)
                         race_stop(&race);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/fuzz/standalone.c: the fuzz target without libFuzzer, as a test of the normal suite and to replay what libFuzzer found.
+ * tests/fuzz/standalone.c: a fuzz target without libFuzzer, as a test of the normal suite and to replay what libFuzzer found.
  *
- *     test_fuzz_queue [--seed N] [--rounds N]   that many inputs drawn from the seed
+ *     test_fuzz_queue [--seed N] [--rounds N]   that many inputs drawn from the seed (test_fuzz_sync: the same)
  *     test_fuzz_queue FILE...                   these inputs
  *
  * The seeded inputs run in a child, which says in shared memory where it is: if it dies or stands still, the parent writes
@@ -10,7 +10,7 @@
  */
 #include "check.h"
 
-#include "fuzz_queue.h"
+#include "target.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -57,7 +57,7 @@ static void write_input(const struct progress *progress, int round)
         uint8_t bytes[INPUT_MAX];
         char name[64];
         size_t size = draw_input(progress->seed, round, bytes);
-        snprintf(name, sizeof name, "fuzz_queue-%llu-%d", (unsigned long long)progress->seed, round);
+        snprintf(name, sizeof name, "%s-%llu-%d", target_name, (unsigned long long)progress->seed, round);
         FILE *file = fopen(name, "we");
         if (file == NULL || fwrite(bytes, 1, size, file) != size || fclose(file) != 0)
                 perror(name);
@@ -126,5 +126,5 @@ int main(int argc, char **argv)
                 return failed;
         }
         static const struct CMUnitTest tests[] = { support_test(test_seeded_inputs) };
-        return support_main(argc, argv, "fuzz_queue", tests, array_length(tests), 60);
+        return support_main(argc, argv, target_name, tests, array_length(tests), 60);
 }

@@ -7,6 +7,8 @@
  */
 #include "acts.h"
 
+#include <brood/wait.h>
+
 static void put(struct scene *scene, struct seat *seat)
 {
         atomic_store(&seat->begun, 1);
@@ -66,6 +68,19 @@ static void get(struct scene *scene, struct seat *seat)
         atomic_store(&seat->begun, 1);
         ssize_t n = brood_queue_get(scene->queue, &seat->hands[0], sizeof seat->hands[0], scene->stage->timeout_ms);
         atomic_store(&seat->result, n >= 0 ? 1 : (int)n);
+}
+
+/* From then on, each message that is put rings the bell. */
+static void wait_and_get(struct scene *scene, struct seat *seat)
+{
+        brood_waitable one = brood_waitable_queue(scene->queue);
+        ssize_t n = brood_wait_many(&one, 1, scene->stage->timeout_ms);
+        if (n == 1) {
+                atomic_store(&seat->begun, 1);
+                n = brood_queue_get_nowait(scene->queue, &seat->hands[0], sizeof seat->hands[0]);
+                n = n >= 0 ? 1 : n;
+        }
+        atomic_store(&seat->result, (int)n);
 }
 
 static void get_in_turn(struct scene *scene, struct seat *seat)
@@ -213,6 +228,7 @@ const struct act acts[] = {
         { .name = "reserve, commit", .kind = ACT_PUTS, .count = 1, .call = reserve_and_commit },
         { .name = "reserve, cancel", .kind = ACT_PUTS, .count = 1, .call = reserve_and_cancel, .keeps_nothing = true },
         { .name = "get", .kind = ACT_TAKES, .count = 1, .call = get },
+        { .name = "wait_many, get", .kind = ACT_TAKES, .count = 1, .call = wait_and_get, .long_one = true },
         { .name = "get four in turn", .kind = ACT_TAKES, .count = 4, .call = get_in_turn, .long_one = true },
         { .name = "get_many", .kind = ACT_TAKES, .count = SCENE_BATCH, .call = get_many },
         { .name = "peek, release", .kind = ACT_TAKES, .count = 1, .call = peek_and_release },

@@ -4,8 +4,6 @@
  */
 #include "scene.h"
 
-#include <stdarg.h>
-
 enum {
         FIRST_OF_SEATS = SCENE_GIVEN,
         IDS_OF_SEAT = 100,
@@ -26,11 +24,9 @@ void scene_books_free(struct books *books)
 
 void scene_complain(struct books *books, const char *format, ...)
 {
-        if (atomic_fetch_add(&books->complaints, 1))
-                return;
         va_list arguments;
         va_start(arguments, format);
-        vsnprintf(books->complaint, sizeof books->complaint, format, arguments);
+        verdict_vcomplain(&books->verdict, format, arguments);
         va_end(arguments);
 }
 
@@ -66,11 +62,7 @@ static bool is_in_hand(const struct stage *stage, const struct message *message)
 
 static void note_wait(struct books *books, int64_t start)
 {
-        int took = (int)(support_now_ms() - start);
-        if (took > atomic_load(&books->longest_ms)) /* two at once may lose one; the audit does not need it */
-                atomic_store(&books->longest_ms, took);
-        if (took > SCENE_WAIT_MS)
-                scene_complain(books, "a call waits for %d ms", took);
+        verdict_note_wait(&books->verdict, start, SCENE_WAIT_MS);
 }
 
 /* A message has come out to one who lives. */
@@ -122,8 +114,7 @@ void scene_open(struct scene *scene, const struct stage *stage, bool joinable, s
         atomic_store(&books->inversions, 0);
         atomic_store(&books->checks_put, 0);
         atomic_store(&books->checks_refused, 0);
-        atomic_store(&books->complaints, 0);
-        books->complaint[0] = '\0';
+        verdict_clear(&books->verdict);
         assert_int_equal(brood_queue_new(&scene->queue, &(brood_queue_options){ .maxsize = stage->maxsize,
                                                                                 .message_size = SCENE_ROOM,
                                                                                 .joinable = joinable }),
@@ -556,7 +547,7 @@ bool scene_settle(struct scene *scene, struct outcome *outcome)
                 reap(books, scene->sleeper);
         outcome->present = outcome->gone = outcome->closed = 0;
         audit(scene, outcome);
-        return atomic_load(&books->complaints) == 0;
+        return atomic_load(&books->verdict.complaints) == 0;
 }
 
 void scene_end(struct scene *scene)

@@ -14,7 +14,7 @@
 #ifndef BROOD_TESTS_SCENE_H
 #define BROOD_TESTS_SCENE_H
 
-#include "step.h"
+#include "kills.h"
 
 #include <brood/queue.h>
 
@@ -92,9 +92,7 @@ struct books {
         atomic_int first_id;   /* what it got first; -1 */
         atomic_int inversions;
         atomic_int checks_put, checks_refused;
-        atomic_int longest_ms;
-        atomic_int complaints;
-        char complaint[200]; /* the first one */
+        struct verdict verdict;
 };
 
 struct scene {

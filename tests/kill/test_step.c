@@ -17,13 +17,13 @@
  * --expect-failure turns the result round.  It is how a library that is broken on purpose is shown to be noticed.
  */
 #include "acts.h"
+#include "kills.h"
 
 enum {
         KILLS = 250, /* in one call, by default */
         KILLS_OF_A_LONG_ONE = 100,
         KILLS_WHILE_WAITING = 60,    /* each of them waits */
         KILLS_BESIDE_A_SLEEPER = 20, /* each up to a quarter of a second */
-        STEPS_MOST = 200000,         /* a call that is longer does not end */
         PAIRS = 300,
 };
 
@@ -68,11 +68,8 @@ static const struct stage stages[] = {
 
 static struct {
         bool expect_failure;
-        int kills, calls, failures;
-        int longest_ms;
         struct books *books;
-        struct step_path path; /* of the call that is being looked at */
-        long *points;          /* where on it to kill */
+        struct kills kills;
 } all;
 
 static bool is_worth_it(const struct act *act, const struct stage *stage)
@@ -99,68 +96,33 @@ static bool is_worth_it(const struct act *act, const struct stage *stage)
         return true;
 }
 
-static bool is_thorough(void)
-{
-        return support_rounds(KILLS) >= 100000;
-}
-
 static int kills_for(const struct act *act, const struct stage *stage, long steps)
 {
         int most = support_rounds(KILLS), limit = most;
         if (stage->beside) /* never all of them: that alone would take an hour */
-                return is_thorough() ? 10 * KILLS_BESIDE_A_SLEEPER : KILLS_BESIDE_A_SLEEPER;
+                return kills_is_thorough() ? 10 * KILLS_BESIDE_A_SLEEPER : KILLS_BESIDE_A_SLEEPER;
         if (stage->woken || stage->timeout_ms > 0)
                 limit = KILLS_WHILE_WAITING;
         else if (act->long_one || stage->size > 2000 || steps > 3000)
                 limit = KILLS_OF_A_LONG_ONE;
-        return most > limit && !is_thorough() ? limit : most;
+        return most > limit && !kills_is_thorough() ? limit : most;
 }
 
 /* After every few instructions the test process does something, and at the same places in each run of a call. */
-static long next_act(struct scene *scene, long after)
+static long next_act(void *arg, long after)
 {
-        return after + 1 + (long)check_random(&scene->chance, scene->stage->acting ? 80 : UINT64_MAX / 4);
+        struct scene *scene = arg;
+        return after + 1 + (long)check_random(&scene->chance, 80);
+}
+
+static void act_beside(void *arg)
+{
+        scene_act(arg);
 }
 
 static void wake(void *arg)
 {
         scene_wake(arg);
-}
-
-/* One victim's call, up to the k-th instruction: by steps, noting the path; or along the path of an earlier run. */
-static void step_through(struct scene *scene, pid_t pid, long k, bool is_first, struct outcome *outcome)
-{
-        const struct stage *stage = scene->stage;
-        const struct step_mark *mark = &scene->books->seats[0].mark;
-        long act_at = next_act(scene, 0);
-        outcome->steps = 0;
-        outcome->end = STEP_THERE;
-        while (outcome->steps < k && outcome->end == STEP_THERE) {
-                long until = k < act_at ? k : act_at, done;
-                if (is_first) {
-                        outcome->end = step_run(pid, mark, until - outcome->steps, !stage->woken, &all.path, &done);
-                        outcome->steps += done;
-                        if (outcome->end == STEP_ASLEEP) {
-                                scene_wake(scene);
-                                outcome->end = step_await(pid, SCENE_WAIT_MS) ? STEP_THERE : STEP_ASLEEP;
-                                if (outcome->end == STEP_ASLEEP)
-                                        scene_complain(scene->books, "a sleeper is not woken");
-                                step_note(pid, &all.path);
-                        }
-                } else {
-                        outcome->end =
-                            step_go(pid, mark, &all.path, outcome->steps, until, stage->woken ? wake : NULL, scene);
-                        outcome->steps = until;
-                }
-                if (outcome->steps == act_at && outcome->end == STEP_THERE && outcome->steps < k) {
-                        scene_act(scene);
-                        act_at = next_act(scene, act_at);
-                }
-        }
-        if (outcome->end == STEP_CRASHED)
-                scene_complain(scene->books, "the victim has crashed");
-        if (outcome->steps >= STEPS_MOST)
-                scene_complain(scene->books, "the call does not end within %ld instructions", outcome->steps);
 }
 
 static bool kill_after(const struct act *act, const struct stage *stage, uint64_t chance, long k, bool is_first,
@@ -171,39 +133,18 @@ static bool kill_after(const struct act *act, const struct stage *stage, uint64_
         pid_t pid = scene_seat(&scene, 0, act);
         if (pid > 0) {
                 scene_fill(&scene);
-                step_through(&scene, pid, k, is_first, outcome);
+                struct kills_run run = { .pid = pid,
+                                         .mark = &all.books->seats[0].mark,
+                                         .wake = stage->woken ? wake : NULL,
+                                         .next_act = next_act,
+                                         .act = stage->acting ? act_beside : NULL,
+                                         .arg = &scene };
+                outcome->end = kills_step(&all.kills, &run, k, is_first, &outcome->steps);
                 step_kill(pid);
         }
-        bool good = scene_settle(&scene, outcome);
+        scene_settle(&scene, outcome);
         scene_end(&scene);
-        all.kills++;
-        if (atomic_load(&all.books->longest_ms) > all.longest_ms)
-                all.longest_ms = atomic_load(&all.books->longest_ms);
-        return good;
-}
-
-/* The kill points of a path: after each instruction, but after one that comes again and again (of a loop that looks for a change,
- * or of a rep movsb) only now and then from its eighth time on. */
-static long find_kill_points(long steps)
-{
-        enum { ALWAYS = 8, PLACES = 1 << 16 };
-        uint64_t seldom = is_thorough() ? 1 : 8; /* there is no faster way into the middle of a loop than by steps */
-        static struct {
-                uintptr_t at;
-                uint32_t times;
-        } places[PLACES];
-        memset(places, 0, sizeof places);
-        long count = 0;
-        for (long k = 1; k <= steps && k < all.path.count; k++) {
-                uintptr_t at = all.path.at[k];
-                size_t i = (size_t)check_mix(at) % PLACES;
-                while (places[i].times && places[i].at != at)
-                        i = (i + 1) % PLACES;
-                places[i].at = at;
-                if (places[i].times++ < ALWAYS || support_random(places[i].times * seldom) < ALWAYS / 4)
-                        all.points[count++] = k;
-        }
-        return count;
+        return kills_note(&all.kills);
 }
 
 /* All kills in one call.  False: something is wrong, which has been printed. */
@@ -212,21 +153,20 @@ static bool kill_everywhere(const struct act *act, const struct stage *stage)
         uint64_t chance = support_random(UINT64_MAX);
         struct outcome whole = { 0 }, last = { 0 }, now = { 0 };
         int64_t start = support_now_ms();
-        atomic_store(&all.books->longest_ms, 0);
-        all.path.count = 0;
-        long k = STEPS_MOST;
+        atomic_store(&all.books->verdict.longest_ms, 0);
+        long k = KILLS_STEPS_MOST;
         bool good = kill_after(act, stage, chance, k, true, &whole);
         int result = atomic_load(&all.books->seats[0].result), expected = scene_expected(stage, act);
         if (good && !stage->acting && result != expected && !(act->keeps_nothing && result == 0 && expected > 0)) {
                 scene_complain(all.books, "the call returned %d and not %d", result, expected);
                 good = false;
         }
-        long points = find_kill_points(whole.steps);
+        long points = kills_find_points(&all.kills, whole.steps);
         int most = kills_for(act, stage, points), kills = 1;
         long stride = (points + most - 1) / most;
         stride = stride > 0 ? stride : 1;
         for (long i = (long)support_random((uint64_t)stride); good && i < points; i += stride, kills++) {
-                k = all.points[i];
+                k = all.kills.points[i];
                 good = kill_after(act, stage, chance, k, false, &now);
                 /* One path, cut off later and later. */
                 bool one_path = !stage->acting && stage->timeout_ms == 0 && !stage->cold && !act->registers;
@@ -237,15 +177,15 @@ static bool kill_everywhere(const struct act *act, const struct stage *stage)
                 }
                 last = now;
         }
-        all.calls++;
+        all.kills.calls++;
         if (good)
                 printf("%s, %s: %d kill points in %ld instructions, longest wait %d ms (%d ms)\n", act->name,
-                       stage->name, kills, points, atomic_load(&all.books->longest_ms),
+                       stage->name, kills, points, atomic_load(&all.books->verdict.longest_ms),
                        (int)(support_now_ms() - start));
         else
                 printf("%s, %s: killed after %ld of %ld instructions: %s\n", act->name, stage->name,
-                       k > whole.steps ? whole.steps : k, whole.steps, all.books->complaint);
-        all.failures += !good;
+                       k > whole.steps ? whole.steps : k, whole.steps, all.books->verdict.complaint);
+        all.kills.failures += !good;
         return good;
 }
 
@@ -259,35 +199,6 @@ static bool kill_in_all_stages(const struct act *act)
 }
 
 /* ---- two victims ---- */
-
-/* Both go on in turns, a few instructions each; one that sleeps is left alone until it wakes. */
-static void step_both(struct scene *scene, const pid_t pids[2], const long k[2])
-{
-        long done[2] = { 0 };
-        bool asleep[2] = { false }, over[2] = { false };
-        while (!(over[0] && over[1])) {
-                int s = (int)check_random(&scene->chance, 2);
-                if (over[s])
-                        s = !s;
-                if (asleep[s]) {
-                        /* If both sleep, or the other has ended: kill it in its sleep. */
-                        if (!step_await(pids[s], over[!s] || asleep[!s] ? 5 : 0)) {
-                                over[s] = over[!s] || asleep[!s];
-                                continue;
-                        }
-                        asleep[s] = false;
-                }
-                long chunk = 1 + (long)check_random(&scene->chance, 40), moved = 0;
-                if (chunk > k[s] - done[s])
-                        chunk = k[s] - done[s];
-                enum step_end end = step_run(pids[s], &scene->books->seats[s].mark, chunk, false, NULL, &moved);
-                done[s] += moved;
-                asleep[s] = end == STEP_ASLEEP;
-                over[s] = end == STEP_ENDED || end == STEP_CRASHED || done[s] >= k[s];
-                if (end == STEP_CRASHED)
-                        scene_complain(scene->books, "victim %d has crashed", s);
-        }
-}
 
 /* Any two acts, in a state that is about as long as both of them find something to do in. */
 static bool kill_a_pair(int round)
@@ -321,7 +232,8 @@ static bool kill_a_pair(int round)
                 pids[i] = scene_seat(&scene, i, act[i]);
         if (pids[0] > 0 && pids[1] > 0) {
                 scene_fill(&scene);
-                step_both(&scene, pids, k);
+                const struct step_mark *const marks[2] = { &all.books->seats[0].mark, &all.books->seats[1].mark };
+                kills_step_both(&all.kills, pids, marks, k, &scene.chance);
         }
         for (int i = 0; i < 2; i++)
                 if (pids[i] > 0)
@@ -332,8 +244,8 @@ static bool kill_a_pair(int round)
                 printf("pair %d: %s (up to %ld) and %s (up to %ld), maxsize %zu, %d of %u bytes given, timeout %d "
                        "ms%s: %s\n",
                        round, act[0]->name, k[0], act[1]->name, k[1], stage.maxsize, stage.given, stage.size,
-                       stage.timeout_ms, stage.cold ? ", new to it" : "", all.books->complaint);
-                all.failures++;
+                       stage.timeout_ms, stage.cold ? ", new to it" : "", all.books->verdict.complaint);
+                all.kills.failures++;
         }
         return good;
 }
@@ -342,32 +254,15 @@ static bool kill_a_pair(int round)
 
 static void set_up(void)
 {
-        const char *why;
-        if (!step_possible(&why)) {
-                printf("skipped: %s\n", why);
-                skip();
-        }
+        kills_skip_if_impossible();
         all.books = scene_books_new();
-        all.path = (struct step_path){ .at = calloc(STEPS_MOST, sizeof *all.path.at), .room = STEPS_MOST };
-        all.points = calloc(STEPS_MOST, sizeof *all.points);
-        assert_non_null(all.path.at);
-        assert_non_null(all.points);
-        all.kills = all.calls = all.failures = all.longest_ms = 0;
-}
-
-static void tear_down(void)
-{
-        scene_books_free(all.books);
-        free(all.path.at);
-        free(all.points);
+        kills_set_up(&all.kills, &all.books->verdict);
 }
 
 static void conclude(const char *what)
 {
-        tear_down();
-        printf("%s: %d kill points in %d calls, longest wait %d ms, %d failures\n", what, all.kills, all.calls,
-               all.longest_ms, all.failures);
-        assert_int_equal(all.failures, 0);
+        scene_books_free(all.books);
+        kills_conclude(&all.kills, what);
 }
 
 static void kill_in_acts(const char *what, unsigned kinds)
@@ -408,13 +303,13 @@ static void test_killed_in_pairs(void **state)
         (void)state;
         set_up();
         int pairs = support_rounds(PAIRS), done = 0;
-        atomic_store(&all.books->longest_ms, 0);
-        while (done < pairs && all.failures < 5) {
+        atomic_store(&all.books->verdict.longest_ms, 0);
+        while (done < pairs && all.kills.failures < 5) {
                 kill_a_pair(done);
                 done++;
         }
-        all.kills = 2 * done;
-        all.longest_ms = atomic_load(&all.books->longest_ms);
+        all.kills.kills = 2 * done;
+        all.kills.longest_ms = atomic_load(&all.books->verdict.longest_ms);
         conclude("pairs");
 }
 
@@ -423,11 +318,12 @@ static void test_fault_is_noticed(void **state)
 {
         (void)state;
         set_up();
-        for (int i = 0; i < acts_count && all.failures == 0; i++)
+        for (int i = 0; i < acts_count && all.kills.failures == 0; i++)
                 kill_in_all_stages(&acts[i]);
-        printf("%d kill points until the fault was noticed\n", all.kills);
-        bool noticed = all.failures > 0;
-        tear_down();
+        printf("%d kill points until the fault was noticed\n", all.kills.kills);
+        bool noticed = all.kills.failures > 0;
+        scene_books_free(all.books);
+        kills_tear_down(&all.kills);
         assert_true(noticed);
 }
 

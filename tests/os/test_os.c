@@ -11,6 +11,7 @@
 #include "os/cpu.h"
 #include "os/descriptors.h"
 #include "os/futex.h"
+#include "os/hugepages.h"
 #include "os/identity.h"
 #include "os/lifeline.h"
 #include "os/memfd.h"
@@ -350,6 +351,51 @@ static void test_memfd_refused(void **state)
         assert_int_equal(line.read_end, -1);
         assert_true(alive); /* no proof of death */
         assert_int_equal(support_count_descriptors(), descriptors);
+}
+
+/* What no machine has is refused at once; what any machine has is not. */
+static void test_memory_ask(void **state)
+{
+        (void)state;
+        assert_int_equal(memory_ask(0), 0);
+        assert_int_equal(memory_ask(20 << 20), 0);
+        assert_int_equal(memory_ask((size_t)1 << 46), -ENOMEM);
+        assert_int_equal(memory_ask(SIZE_MAX), -ENOMEM);
+        assert_int_equal(memory_ask((size_t)sysconf(_SC_PHYS_PAGES) * memory_page_size() / 100), 0);
+}
+
+static void test_huge_pages(void **state)
+{
+        (void)state;
+        size_t size = 1, page = memory_page_size();
+        void *memory;
+
+        /* Most machines have none set aside. */
+        int fd = memfd_new_huge("test", &size, 1);
+        assert_true(fd >= 0 || fd == -ENOMEM || fd == -EOPNOTSUPP);
+        if (fd >= 0) {
+                assert_true(size > page);
+                assert_int_equal(memory_map(fd, size, &memory), 0);
+                memset(memory, 1, size);
+                assert_int_equal(hugepages_mapped(memory, size), size);
+                memory_unmap(memory, size);
+                close(fd);
+        }
+
+        /* Advice changes nothing but the pages, and needs no address at the beginning of one. */
+        fd = memfd_new("test", 8 * page, 0);
+        assert_int_equal(memory_map(fd, 8 * page, &memory), 0);
+        hugepages_advise(memory, 8 * page);
+        *(char *)memory = 7;
+        hugepages_touch((char *)memory + 1, 3 * page);
+        hugepages_touch(memory, 0);
+        assert_int_equal(*(char *)memory, 7);
+        struct stat status;
+        assert_int_equal(fstat(fd, &status), 0);
+        assert_true((size_t)status.st_blocks * 512 >= 4 * page);
+        assert_int_equal(hugepages_mapped(memory, 8 * page), 0); /* too small for one */
+        memory_unmap(memory, 8 * page);
+        close(fd);
 }
 
 /* Memory that goes back to the kernel: whole pages of it, and for everybody. */
@@ -1253,6 +1299,8 @@ int main(int argc, char **argv)
                 support_test(test_futex_waitv_refused),
                 support_test(test_memfd),
                 support_test(test_memfd_refused),
+                support_test(test_memory_ask),
+                support_test(test_huge_pages),
                 support_test(test_memfd_release),
                 support_test(test_memfd_check),
                 support_test(test_anonymous_memory),

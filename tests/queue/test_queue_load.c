@@ -381,12 +381,101 @@ static void test_stopped_users(void **state)
                 .producers = 2, .consumers = 2, .hit_producers = true, .hit_consumers = true, .aim = TRAFFIC_FREEZE });
 }
 
+/* Everybody does what it can, until the slowest of each side has done its share. */
+enum { EACH = 4, TIMES = 500 };
+
+struct crowd {
+        brood_queue *queue;
+        struct crowd_shared {
+                atomic_bool stop;
+                _Alignas(64) struct {
+                        _Alignas(64) atomic_uint done;
+                } side[2][EACH];
+                unsigned share;
+        } * shared;
+        bool puts;
+        int index;
+};
+
+static int take_part(void *arg)
+{
+        struct crowd *crowd = arg;
+        atomic_uint *done = &crowd->shared->side[crowd->puts][crowd->index].done;
+        uint64_t message = 0;
+
+        for (;;) {
+                ssize_t n = crowd->puts ? brood_queue_put(crowd->queue, &message, sizeof message, CHECK_HANG_MS)
+                                        : brood_queue_get(crowd->queue, &message, sizeof message, CHECK_HANG_MS);
+                if (n == -EPIPE)
+                        return 0;
+                require_int(n, crowd->puts ? 0 : sizeof message);
+                if (!atomic_load_explicit(&crowd->shared->stop, memory_order_relaxed))
+                        atomic_fetch_add_explicit(done, 1, memory_order_relaxed);
+        }
+}
+
+static unsigned crowd_least(struct crowd_shared *shared, bool puts, unsigned *ret_most)
+{
+        unsigned least = UINT32_MAX;
+
+        *ret_most = 0;
+        for (int i = 0; i < EACH; i++) {
+                unsigned done = atomic_load(&shared->side[puts][i].done);
+                least = done < least ? done : least;
+                *ret_most = done > *ret_most ? done : *ret_most;
+        }
+        return least;
+}
+
+static bool crowd_is_done(void *arg)
+{
+        struct crowd_shared *shared = arg;
+        unsigned most;
+
+        return crowd_least(shared, false, &most) >= shared->share && crowd_least(shared, true, &most) >= shared->share;
+}
+
+/* Nobody is left out.  How even the shares are is measured (bench/queue.h: 4x4-share), not asserted: the scheduler has its say. */
+static void test_nobody_starves(void **state)
+{
+        (void)state;
+        static const struct {
+                size_t maxsize;
+                unsigned share;
+        } crowds[] = { { 2, 20000 }, { 1000, 400000 } };
+
+        for (size_t c = 0; c < array_length(crowds); c++) {
+                struct crowd_shared *shared = check_shared(sizeof *shared);
+                brood_queue *q = make(crowds[c].maxsize, 64);
+                pid_t pids[2 * EACH];
+                unsigned most[2];
+
+                shared->share = crowds[c].share;
+                for (int i = 0; i < 2 * EACH; i++)
+                        pids[i] = check_start(
+                            take_part, &(struct crowd){ .queue = q, .shared = shared, .puts = i % 2, .index = i / 2 });
+                bool done = support_until(crowd_is_done, shared, 6 * CHECK_HANG_MS);
+                atomic_store(&shared->stop, true);
+                assert_int_equal(brood_queue_close(q), 0);
+                for (int i = 0; i < 2 * EACH; i++)
+                        assert_int_equal(check_wait_for(pids[i], CHECK_HANG_MS), 0);
+                unsigned least[] = { crowd_least(shared, false, &most[0]), crowd_least(shared, true, &most[1]) };
+                printf("%zu places: consumers did %u to %u, producers %u to %u\n", crowds[c].maxsize, least[0], most[0],
+                       least[1], most[1]);
+                assert_true(done);
+                assert_true(most[0] / TIMES <= least[0] && most[1] / TIMES <= least[1]);
+                brood_queue_free(q);
+                munmap(shared, sizeof *shared);
+        }
+}
+
 int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
                 support_test(test_processes_and_threads_together),
                 support_test(test_thousands_of_users_over_time),
                 support_test(test_too_many_users_at_once),
+                support_test(test_nobody_starves),
                 support_test(test_burst_of_messages),
                 support_test(test_burst_of_places),
                 support_test(test_killed_asleep_in_get),

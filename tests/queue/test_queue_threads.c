@@ -477,6 +477,59 @@ static void test_tasks(void **state)
         free(books);
 }
 
+/* One thread gets, another reports what it has got as done at once, maybe before the call has returned: a task is then over that is
+ * still on its way from its place in the ring to its entry.  The place must be free all the same. */
+struct haste {
+        brood_queue *queue;
+        atomic_int done;
+        atomic_bool over;
+};
+
+static int report_at_once(void *arg)
+{
+        struct haste *haste = arg;
+
+        while (!atomic_load(&haste->over)) {
+                if (brood_queue_task_done(haste->queue) == 0)
+                        atomic_fetch_add(&haste->done, 1);
+                else
+                        sched_yield();
+        }
+        return 0;
+}
+
+static ssize_t put_and_get(brood_queue *q, char *message, size_t size, size_t room)
+{
+        int r = brood_queue_put(q, message, size, LIMIT_MS);
+
+        return r < 0 ? r : brood_queue_get(q, message, room, LIMIT_MS);
+}
+
+static void test_done_before_it_is_got(void **state)
+{
+        (void)state;
+        static const size_t sizes[] = { 8, 400 }; /* the larger one lies in a buffer, which must be free, too */
+
+        for (size_t i = 0; i < array_length(sizes); i++) {
+                struct check_thread reporter;
+                char message[400] = "";
+                struct haste haste = {
+                        .queue = make(&(brood_queue_options){
+                            .maxsize = 1, .message_size = sizeof message, .memory = 1 << 16, .joinable = 1 })
+                };
+
+                check_thread_start(&reporter, report_at_once, &haste);
+                for (int task = 1, rounds = support_rounds(20000); task <= rounds; task++) {
+                        assert_int_equal(put_and_get(haste.queue, message, sizes[i], sizeof message), sizes[i]);
+                        while (atomic_load(&haste.done) < task)
+                                sched_yield();
+                }
+                atomic_store(&haste.over, true);
+                assert_int_equal(check_thread_join(&reporter), 0);
+                brood_queue_free(haste.queue);
+        }
+}
+
 /* ---- dead letters ---- */
 
 enum { LETTERS = 200, DELIVERIES = 3 };
@@ -834,6 +887,7 @@ int main(int argc, char **argv)
                 support_test(test_messages_that_are_put_back),
                 support_test(test_two_handles),
                 support_test(test_tasks),
+                support_test(test_done_before_it_is_got),
                 support_test(test_dead_letters),
                 support_test(test_close_wakes_all),
                 support_test(test_free_cancels_all),

@@ -5,6 +5,7 @@
  */
 #include "rig.h"
 
+#include "os/futex.h"
 #include "os/pidfd.h"
 #include "sync/waitword.h"
 
@@ -957,6 +958,88 @@ static void test_hints_are_hints(void **state)
         }
 }
 
+/* ---- turns (sync/turn.h) ---- */
+
+struct held {
+        struct rig *rig;
+        bool puts;
+        atomic_bool stop;
+};
+
+/* Wait again and again, in vain. */
+static int wait_in_vain(void *arg)
+{
+        struct held *held = arg;
+
+        while (!atomic_load(&held->stop)) {
+                if (held->puts)
+                        require_int(put(held->rig, 1, BUSY_MS), -ETIMEDOUT);
+                else
+                        require_int(get(held->rig, BUSY_MS), -ETIMEDOUT);
+        }
+        return 0;
+}
+
+/* Who has done more than one that asks to go first is asleep on its plea, and not on the wait word, where any change wakes it. */
+static void test_stand_back(void **state)
+{
+        (void)state;
+        enum { PLACES = 4 };
+
+        for (int puts = 0; puts < 2; puts++) {
+                struct rig rig;
+                struct held held = { .rig = &rig, .puts = puts };
+                struct check_thread thread;
+                int turn = puts ? PUTTING : GETTING;
+
+                rig_make(&rig, PLACES, 8);
+                for (int i = 0; puts && i < PLACES; i++)
+                        assert_int_equal(put(&rig, 1, 0), 0);
+                store_relaxed(&rig.ring.turns[turn].done, 2 * TURN_LEAD);
+                check_thread_start(&thread, wait_in_vain, &held);
+                atomic_u64 *plea = &rig.ring.shared->pleas[turn];
+                int64_t began = support_now_ms();
+                do {
+                        uint64_t until = (uint32_t)(clock_now() / 1000) + TURN_MOST_US;
+                        store_relaxed(plea, until << 32);
+                        if (support_now_ms() - began > CHECK_HANG_MS)
+                                check_hang("nobody stands back");
+                } while (futex_wake(futex_low_half(plea), 1) == 0);
+                atomic_store(&held.stop, true);
+                assert_int_equal(check_thread_join(&thread), 0);
+                rig_drop(&rig);
+        }
+}
+
+/* Both sides count what they have done, and a batch counts as much as its messages one by one. */
+static void test_counts(void **state)
+{
+        (void)state;
+        enum { MESSAGES = 4096, SAMPLES = MESSAGES / 32 };
+        static uint64_t numbers[MESSAGES];
+        static struct iovec messages[MESSAGES];
+        static const size_t batches[] = { 1, 7, 64, 1000 };
+
+        for (size_t b = 0; b < array_length(batches); b++) {
+                struct rig rig;
+                rig_make(&rig, MESSAGES, 8);
+                for (int i = 0; i < MESSAGES; i++)
+                        messages[i] = (struct iovec){ &numbers[i], sizeof numbers[i] };
+                for (size_t i = 0, n; i < MESSAGES; i += n) {
+                        n = batches[b] < MESSAGES - i ? batches[b] : MESSAGES - i;
+                        assert_int_equal(ring_put_many(&rig.ring, &messages[i], n, 0), n);
+                }
+                assert_int_equal(load_relaxed(&rig.ring.turns[PUTTING].done), SAMPLES);
+                assert_int_equal(load_relaxed(&rig.ring.turns[GETTING].done), 0);
+                for (size_t i = 0, n; i < MESSAGES; i += n) {
+                        n = batches[b] < MESSAGES - i ? batches[b] : MESSAGES - i;
+                        assert_int_equal(ring_get_many(&rig.ring, &messages[i], n, 0), n);
+                }
+                assert_int_equal(load_relaxed(&rig.ring.turns[GETTING].done), SAMPLES);
+                rig_drop(&rig);
+        }
+}
+
 int main(int argc, char **argv)
 {
         static const struct CMUnitTest tests[] = {
@@ -991,6 +1074,8 @@ int main(int argc, char **argv)
                 support_test(test_the_woken_wake_the_next),
                 support_test(test_every_sleeper_is_woken),
                 support_test(test_hints_are_hints),
+                support_test(test_stand_back),
+                support_test(test_counts),
         };
         return support_main(argc, argv, "ring", tests, array_length(tests), 60);
 }

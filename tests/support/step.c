@@ -339,14 +339,42 @@ bool step_await(pid_t pid, int limit_ms)
         }
 }
 
-void step_kill(pid_t pid)
+void step_kill_unreaped(pid_t pid)
 {
-        int status;
+        siginfo_t info;
         unpin();
         kill(pid, SIGKILL);
+        while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | __WALL) < 0 && errno == EINTR)
+                ;
+}
+
+void step_reap(pid_t pid)
+{
+        int status;
         for (;;) {
                 pid_t got = waitpid(pid, &status, __WALL);
                 if (got < 0 ? errno != EINTR : !WIFSTOPPED(status))
                         return;
         }
+}
+
+void step_kill(pid_t pid)
+{
+        unpin();
+        kill(pid, SIGKILL);
+        step_reap(pid);
+}
+
+bool step_finish(pid_t pid, const struct step_mark *mark, int limit_ms)
+{
+        int64_t end = support_now_ms() + limit_ms;
+        unpin();
+        if (ptrace(PTRACE_CONT, pid, NULL, NULL) != 0)
+                return false;
+        for (int status; support_now_ms() < end; usleep(100)) {
+                pid_t got = waitpid(pid, &status, __WALL | WNOHANG);
+                if (got == pid)
+                        return WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP && atomic_load(&mark->ended);
+        }
+        return false;
 }

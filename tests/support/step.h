@@ -65,7 +65,12 @@ enum step_end step_go(pid_t pid, const struct step_mark *mark, const struct step
 /* After STEP_ASLEEP: wait until the system call has returned.  False if it does not within limit_ms. */
 bool step_await(pid_t pid, int limit_ms);
 
-/* Kill it where it stands, and reap it. */
+/* Kill it where it stands, and reap it; or leave it a zombie, which can still be asked how it ended, until it is reaped. */
 void step_kill(pid_t pid);
+void step_kill_unreaped(pid_t pid);
+void step_reap(pid_t pid);
+
+/* Let it go on by itself: whether its call has ended within limit_ms. */
+bool step_finish(pid_t pid, const struct step_mark *mark, int limit_ms);
 
 #endif

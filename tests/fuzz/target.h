@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/fuzz/fuzz_queue.h: the way into the fuzz target, for libFuzzer, which gave the names, and for tests/fuzz/standalone.c.
+ * tests/fuzz/target.h: the way into a fuzz target, for libFuzzer, which gave the names, and for tests/fuzz/standalone.c.
  */
-#ifndef BROOD_TESTS_FUZZ_QUEUE_H
-#define BROOD_TESTS_FUZZ_QUEUE_H
+#ifndef BROOD_TESTS_FUZZ_TARGET_H
+#define BROOD_TESTS_FUZZ_TARGET_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+extern const char target_name[];
 
 /* Once, before the first input. */
 int LLVMFuzzerInitialize(int *argc, char ***argv);
