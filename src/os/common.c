@@ -84,7 +84,8 @@ const char *brood_strerror(int error)
         case EKEYREJECTED:
                 return "the keys differ";
         case EOPNOTSUPP:
-                return "needs brood_main() at the head of main() (spawn, forkserver); or not possible with this socket, build or machine";
+                return "needs brood_main() at the head of main() (spawn, forkserver); or not possible with this "
+                       "socket, build or machine";
         case EPROTONOSUPPORT:
                 return "made by another version of brood";
         case ELIBACC:
