@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/atfork.h"
+#include "os/clock.h"
 #include "os/errno.h"
+#include "os/futex.h"
+#include "os/syscall.h"
 
 #include <pthread.h>
 #include <stddef.h>
@@ -9,7 +12,13 @@
 
 enum { CHILD_FUNCTIONS_MAX = 4 };
 
-static pthread_mutex_t lock;
+/* The lock: Ulrich Drepper's, "Futexes Are Tricky" (2011), mutex 2, made recursive.  Its owner is known by what does not change in
+ * a fork, where a thread becomes another one by its number; so the child, whose fork it was, has it too. */
+enum { FREE, HELD, AWAITED };
+static atomic_u32 lock;
+static _Atomic(const void *) owner; /* NULL: free */
+static unsigned depth;
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int once_result;
 static void (*child_functions[CHILD_FUNCTIONS_MAX])(void);
@@ -20,40 +29,51 @@ static atomic_u64 no_mark;
 _Atomic(atomic_u64 *) process_mark_page = &no_mark;
 static uint64_t last_mark; /* guarded by the lock; inherited by children, so that theirs are new numbers */
 
-static void lock_init(void)
+static const void *this_thread(void)
 {
-        pthread_mutexattr_t attributes;
-
-        pthread_mutexattr_init(&attributes);
-        pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
-        pthread_mutex_init(&lock, &attributes);
-        pthread_mutexattr_destroy(&attributes);
+#if __has_builtin(__builtin_thread_pointer)
+        return __builtin_thread_pointer();
+#else
+        return (const void *)pthread_self();
+#endif
 }
 
-static void before_fork(void)
+static void take(void)
 {
-        pthread_mutex_lock(&lock);
+        const void *me = this_thread();
+
+        /* Nobody but this thread ever writes its own name there. */
+        if (load_relaxed(&owner) != me) {
+                if (!cas_u32(&lock, FREE, HELD))
+                        while (exchange_seq_cst(&lock, AWAITED) != FREE)
+                                futex_wait(&lock, AWAITED, DEADLINE_NEVER);
+                store_relaxed(&owner, me);
+        }
+        depth++;
 }
 
-static void in_parent(void)
+CHILD_CODE static void give_back(void)
 {
-        pthread_mutex_unlock(&lock);
+        if (--depth > 0)
+                return;
+        store_relaxed(&owner, NULL);
+        if (exchange_seq_cst(&lock, FREE) == AWAITED)
+                futex_wake(&lock, 1);
 }
 
-static void in_child(void)
+CHILD_CODE static void in_child(void)
 {
-        /* The thread that held the lock in the parent is this one, under another thread id. */
-        lock_init();
-        pthread_mutex_lock(&lock);
         for (size_t i = 0; i < child_function_count; i++)
                 child_functions[i]();
-        pthread_mutex_unlock(&lock);
+        /* Whatever the parent's thread was in the midst of, and whoever waited for it, is not here. */
+        depth = 0;
+        store_relaxed(&owner, NULL);
+        store_relaxed(&lock, FREE);
 }
 
 static void once_init(void)
 {
-        lock_init();
-        once_result = -pthread_atfork(before_fork, in_parent, in_child);
+        once_result = -pthread_atfork(take, give_back, in_child);
 }
 
 int process_lock(void)
@@ -61,13 +81,13 @@ int process_lock(void)
         pthread_once(&once, once_init);
         if (once_result < 0)
                 return once_result;
-        pthread_mutex_lock(&lock);
+        take();
         return 0;
 }
 
 void process_unlock(void)
 {
-        pthread_mutex_unlock(&lock);
+        give_back();
 }
 
 void atfork_add(void (*function)(void))

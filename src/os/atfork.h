@@ -3,7 +3,7 @@
  * os/atfork.h: the process-wide lock, and how a forked child learns that it is one.
  *
  * One recursive lock guards the slow, process-wide paths of brood (starting a process, registering as a user of a region).  It
- * is held across every fork(3), so that the child finds what it guards in a consistent state; the child gets the lock anew, free,
+ * is held across every fork(3), so that the child finds what it guards in a consistent state; the child gets the lock free,
  * and every room that keeps per-process state is told through the function that it registered.
  *
  * The lock is process-private; nothing here is shared.
