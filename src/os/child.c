@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/child.h"
 #include "os/errno.h"
+#include "os/syscall.h"
 
 #include <signal.h>
 #include <stdint.h>
@@ -19,9 +20,19 @@
 #endif
 #endif
 
-pid_t child_fork(void)
+/* A fork that failed leaves errno alone, and a child that was made does not so much as look at it. */
+static int fork_failed(int before)
 {
-        KEEP_ERRNO;
+        int r = -errno;
+
+        errno = before;
+        return r;
+}
+
+CHILD_CODE pid_t child_fork(void)
+{
+        int before = errno;
+
         /* A child flushes these streams, so it must not inherit them locked by a thread that it does not have.  glibc takes care of
          * that. */
 #ifndef __GLIBC__
@@ -29,12 +40,11 @@ pid_t child_fork(void)
         flockfile(stderr);
 #endif
         pid_t pid = fork();
-        int r = pid < 0 ? -errno : pid;
 #ifndef __GLIBC__
         funlockfile(stderr);
         funlockfile(stdout);
 #endif
-        return r;
+        return pid < 0 ? fork_failed(before) : pid;
 }
 
 void child_reap(pid_t pid)
@@ -44,7 +54,7 @@ void child_reap(pid_t pid)
                 ;
 }
 
-pid_t child_pid(void)
+CHILD_CODE pid_t child_pid(void)
 {
         return getpid();
 }
@@ -54,23 +64,26 @@ bool child_is_privileged(void)
         return getauxval(AT_SECURE) != 0;
 }
 
-void child_flush(void)
+/* Mostly nothing is buffered.  Then nothing of the stream is written to, and with glibc not even its code is entered: in a fresh
+ * child each would cost a page fault. */
+CHILD_CODE static void flush(FILE *stream)
 {
+#ifdef __GLIBC__
+        if (stream->_mode <= 0 && stream->_IO_write_ptr == stream->_IO_write_base)
+                return;
+#endif
         KEEP_ERRNO;
-        fflush(stdout);
-        fflush(stderr);
+        if (__fpending(stream) > 0)
+                fflush(stream);
 }
 
-void child_flush_pending(void)
+CHILD_CODE void child_flush(void)
 {
-        KEEP_ERRNO;
-        if (__fpending(stdout) > 0)
-                fflush(stdout);
-        if (__fpending(stderr) > 0)
-                fflush(stderr);
+        flush(stdout);
+        flush(stderr);
 }
 
-void child_exit(int code)
+CHILD_CODE void child_exit(int code)
 {
         _exit(code);
 }

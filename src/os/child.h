@@ -20,11 +20,8 @@ pid_t child_pid(void);
 /* Whether it runs with more rights than whoever chose its environment (a set-user-id program). */
 bool child_is_privileged(void);
 
-/* Flush stdout and stderr: so that what is buffered before a fork is not written twice. */
+/* Flush stdout and stderr if anything is buffered: so that what is buffered before a fork is not written twice. */
 void child_flush(void);
-
-/* Flush stdout and stderr if anything is buffered. */
-void child_flush_pending(void);
 
 /* End with `code`, without exit handlers. */
 _Noreturn void child_exit(int code);

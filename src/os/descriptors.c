@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/descriptors.h"
 #include "os/errno.h"
+#include "os/syscall.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +19,29 @@ void descriptor_close(int *fd)
         if (*fd >= 0)
                 close(*fd);
         *fd = -1;
+}
+
+CHILD_CODE void descriptors_leave(int *const fds[], size_t count)
+{
+        int lowest = INT_MAX, highest = -1;
+        size_t open = 0;
+
+        for (size_t i = 0; i < count; i++) {
+                int fd = *fds[i];
+
+                if (fd < 0)
+                        continue;
+                open++;
+                lowest = fd < lowest ? fd : lowest;
+                highest = fd > highest ? fd : highest;
+        }
+        bool closed = open > 1 && (size_t)(highest - lowest) == open - 1 &&
+                      kernel_call(SYS_close_range, lowest, highest, 0, 0, 0) == 0;
+        for (size_t i = 0; i < count; i++) {
+                if (*fds[i] >= 0 && !closed)
+                        kernel_call(SYS_close, *fds[i], 0, 0, 0, 0);
+                *fds[i] = -1;
+        }
 }
 
 int descriptor_above_streams(int fd)

@@ -13,6 +13,9 @@
 /* Close a descriptor and forget it; -1 is fine. */
 void descriptor_close(int *fd);
 
+/* In a forked child: close some, each another, and forget them; those that lie side by side at one stroke. */
+void descriptors_leave(int *const fds[], size_t count);
+
 /* A descriptor whose number is none of the three streams', close-on-exec: this one, or a duplicate for which it is closed.  A
  * negative errno, also if it is given one. */
 int descriptor_above_streams(int fd);

@@ -2,11 +2,14 @@
 #include "os/lifeline.h"
 #include "os/descriptors.h"
 #include "os/errno.h"
+#include "os/syscall.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 int lifeline_open(struct lifeline *line)
@@ -34,18 +37,26 @@ int lifeline_branch(const struct lifeline *line)
 
         snprintf(path, sizeof path, "/proc/self/fd/%d", line->read_end);
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        return fd < 0 ? -errno : fd;
+        if (fd < 0)
+                return -errno;
+        /* The signal is for the owner, who is nobody yet. */
+        if (fcntl(fd, F_SETSIG, SIGKILL) < 0 || fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK) < 0) {
+                int r = -errno;
+                close(fd);
+                return r;
+        }
+        return fd;
 }
 
-int lifeline_arm(struct lifeline *line, int branch)
+CHILD_CODE int lifeline_arm(int branch)
 {
-        KEEP_ERRNO;
         struct pollfd end = { .fd = branch };
+        const struct timespec now = { 0 };
 
-        lifeline_leave(line);
-        if (fcntl(branch, F_SETSIG, SIGKILL) < 0 || fcntl(branch, F_SETOWN, getpid()) < 0 ||
-            fcntl(branch, F_SETFL, O_ASYNC | O_NONBLOCK) < 0)
-                return -errno;
+        long r = kernel_call(SYS_fcntl, branch, F_SETOWN, kernel_call(SYS_getpid, 0, 0, 0, 0, 0), 0, 0);
+        if (r < 0)
+                return (int)r;
         /* A parent that ended before the arming sent no signal; but then there is no write end any more. */
-        return poll(&end, 1, 0) > 0 && (end.revents & POLLHUP) ? -ESRCH : 0;
+        r = kernel_call(SYS_ppoll, (intptr_t)&end, 1, (intptr_t)&now, 0, 0);
+        return r > 0 && (end.revents & POLLHUP) ? -ESRCH : 0;
 }

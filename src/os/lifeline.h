@@ -4,15 +4,16 @@
  *
  * PR_SET_PDEATHSIG fires when the *thread* that forked ends, which in a host with threads kills children of a living process.
  * The lifeline watches the process: a pipe whose write end only the parent has, and to which nobody ever writes.  A child has
- * a read end of its own with O_ASYNC, itself as the owner and SIGKILL as the signal (F_SETSIG).  When the parent ends, in
+ * a read end of its own with O_ASYNC, SIGKILL as the signal (F_SETSIG) and itself as the owner.  When the parent ends, in
  * whatever way, the kernel closes its descriptors; the last write end is gone, and the kernel tells the owners of the read ends
  * so: with SIGKILL.  No thread, no handler, no polling; it works from the moment at which the parent's files are closed.
  *
  *     parent: lifeline_open, once          fd = lifeline_branch(&line)
- *     fork                                 child: lifeline_arm(&line, fd)
+ *     fork                                 child: lifeline_leave(&line); lifeline_arm(fd)
  *
  * F_SETOWN belongs to an open file description, which a fork shares; so each child needs a description of its own, which
- * opening /proc/self/fd/N makes.  A forked child that is not armed must close the write end (lifeline_leave), or it would keep
+ * opening /proc/self/fd/N makes.  A branch whose child has been reaped has no owner any more, and may be the next one's.  A
+ * forked child that is not armed must close the write end (lifeline_leave), or it would keep
  * its parent's lifeline up; a child that execs closes it by close-on-exec.
  */
 #ifndef BROOD_OS_LIFELINE_H
@@ -31,11 +32,11 @@ struct lifeline {
 int lifeline_open(struct lifeline *line);
 void lifeline_leave(struct lifeline *line);
 
-/* In the parent, before the fork: a read end for one child, or a negative errno (-ENOENT: no /proc). */
+/* In the parent, before the fork: a read end for one child, which lacks an owner only; or a negative errno (-ENOENT: no /proc). */
 int lifeline_branch(const struct lifeline *line);
 
-/* In the child: from here on the parent's end kills this process.  0; -ESRCH if the parent has already gone; or a negative
- * errno.  Gives up the inherited line. */
-int lifeline_arm(struct lifeline *line, int branch);
+/* In the child, which has left the line itself: from here on the parent's end kills this process.  0; -ESRCH if the parent has
+ * already gone; or a negative errno. */
+int lifeline_arm(int branch);
 
 #endif

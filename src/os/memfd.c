@@ -2,8 +2,10 @@
 #include "os/memfd.h"
 #include "os/descriptors.h"
 #include "os/errno.h"
+#include "os/syscall.h"
 
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -164,6 +166,11 @@ void memory_unmap(void *memory, size_t size)
 {
         KEEP_ERRNO;
         munmap(memory, size);
+}
+
+CHILD_CODE void memory_leave(void *memory, size_t size)
+{
+        kernel_call(SYS_munmap, (intptr_t)memory, (long)size, 0, 0, 0);
 }
 
 size_t memory_page_size(void)

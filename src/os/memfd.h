@@ -33,6 +33,9 @@ int memfd_check(int fd, size_t *ret_size);
 int memory_map(int fd, size_t size, void **ret_memory);
 void memory_unmap(void *memory, size_t size);
 
+/* In a forked child: unmap what is its parent's. */
+void memory_leave(void *memory, size_t size);
+
 size_t memory_page_size(void);
 
 #endif

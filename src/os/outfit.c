@@ -2,6 +2,7 @@
 #include "os/outfit.h"
 #include "os/descriptors.h"
 #include "os/errno.h"
+#include "os/syscall.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -9,10 +10,6 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#ifndef SYS_close_range
-#define SYS_close_range 436 /* Linux 5.9 */
-#endif
 
 /* ---- the steps: each 0, or -1 with errno ---- */
 

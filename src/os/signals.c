@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/signals.h"
 #include "os/errno.h"
+#include "os/syscall.h"
 
+#include <stdint.h>
 #include <stdio.h>
 
 void signals_block_all(sigset_t *ret_before)
@@ -12,9 +14,9 @@ void signals_block_all(sigset_t *ret_before)
         pthread_sigmask(SIG_SETMASK, &all, ret_before);
 }
 
-void signals_restore(const sigset_t *mask)
+CHILD_CODE void signals_restore(const sigset_t *mask)
 {
-        pthread_sigmask(SIG_SETMASK, mask, NULL);
+        kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (intptr_t)mask, 0, _NSIG / 8, 0);
 }
 
 void signals_ignored(sigset_t *ret_ignored)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/spawn.h"
+#include "os/atfork.h"
 #include "os/descriptors.h"
 #include "os/errno.h"
 #include "os/lifeline.h"
@@ -62,16 +63,14 @@ static int fail(struct spawn *spawn, enum outfit_step step, int error)
         return 127;
 }
 
-/* A frame that is never left, on memory that is mapped to something else afterwards: a sanitizer would take what it noted of it for
- * true. */
+/* A frame that is never left, on memory that is used again: a sanitizer would take what it noted of it for true. */
 __attribute__((no_sanitize_address)) static int run(void *arg)
 {
         struct spawn *spawn = arg;
-        struct lifeline none = LIFELINE_NONE;
         int kept[OUTFIT_KEPT] = { spawn->branch, spawn->letter };
         enum outfit_step step = OUTFIT_NONE;
 
-        int r = lifeline_arm(&none, spawn->branch);
+        int r = lifeline_arm(spawn->branch);
         if (r == 0)
                 r = outfit_wear(spawn->outfit, kept, &step);
         if (r == 0 && spawn->letter < 0)
@@ -92,19 +91,44 @@ __attribute__((no_sanitize_address)) static int run(void *arg)
         return fail(spawn, OUTFIT_PROGRAM, -errno);
 }
 
+/* The stack of the child, which is kept for the next one.  A fork does not copy it.  NULL: errno tells. */
+static char *stack_of_child(void)
+{
+        static char *stack;
+        static uint64_t owner;
+
+        int r = process_mark_init();
+        if (r < 0) {
+                errno = -r;
+                return NULL;
+        }
+        if (owner == process_mark())
+                return stack;
+        stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+        if (stack == MAP_FAILED)
+                return NULL;
+        if (madvise(stack, STACK_SIZE, MADV_DONTFORK) < 0) {
+                int error = errno;
+                munmap(stack, STACK_SIZE);
+                errno = error;
+                return NULL;
+        }
+        owner = process_mark();
+        return stack;
+}
+
 pid_t child_spawn(struct spawn *spawn, int *ret_pidfd)
 {
         KEEP_ERRNO;
         int pidfd = -1;
-        char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+        char *stack = stack_of_child();
 
-        if (stack == MAP_FAILED)
+        if (stack == NULL)
                 return -errno;
         spawn->error = 0;
         spawn->step = OUTFIT_NONE;
         pid_t pid = clone(run, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, spawn, &pidfd);
         int r = pid < 0 ? -errno : spawn->error;
-        munmap(stack, STACK_SIZE);
         if (pid < 0)
                 return r;
         if (r < 0) {

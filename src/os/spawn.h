@@ -28,7 +28,8 @@ struct spawn {
         enum outfit_step step;
 };
 
-/* The child's pid, and its pidfd; or a negative errno, with the step, and no child left.  The caller has blocked all signals. */
+/* The child's pid, and its pidfd; or a negative errno, with the step, and no child left.  The caller has blocked all signals,
+ * and is the only one in here. */
 pid_t child_spawn(struct spawn *spawn, int *ret_pidfd);
 
 #endif

@@ -87,7 +87,7 @@ static void serve(brood_pool *pool, struct worker_slot *slot, uint32_t number)
                         continue;
                 task->worker = (uint32_t)child_pid();
                 run(pool, task);
-                child_flush_pending();
+                child_flush();
                 uint64_t before =
                     exchange_seq_cst(&task->state, task_state(ticket_generation(ticket), TASK_DONE, number));
                 if (before & TASK_WAITED)

@@ -8,6 +8,7 @@
 #include "os/descriptors.h"
 #include "os/options.h"
 #include "os/pidfd.h"
+#include "os/syscall.h"
 #include "process/main.h"
 #include "process/registry.h"
 #include "process/setup.h"
@@ -62,11 +63,11 @@ static void process_release(brood_process *process)
 brood_process *process_alloc(const brood_process_options *options)
 {
         size_t handed_size = options->hand_over_count * sizeof *options->hand_over;
-        brood_process *process = calloc(1, sizeof *process);
+        brood_process *process = malloc(sizeof *process);
 
         if (process == NULL)
                 return NULL;
-        process->options = *options;
+        *process = (brood_process){ .options = *options };
         process->owner = child_pid();
         process->pidfd = process->channel = -1;
         for (int i = 0; i < 3; i++)
@@ -189,7 +190,7 @@ void *brood_process_self(brood_process *process)
         return process == NULL ? NULL : process->self;
 }
 
-int brood_process_start(brood_process *process)
+CHILD_CODE int brood_process_start(brood_process *process)
 {
         if (process == NULL)
                 return -EINVAL;

@@ -7,54 +7,72 @@
 #include "os/memfd.h"
 #include "os/pidfd.h"
 #include "os/poller.h"
+#include "os/syscall.h"
 #include "process/server.h"
 
 #include <errno.h>
+#include <stddef.h>
+#include <string.h>
 
-#define REGISTRY_EMPTY                                                                                                 \
-        {                                                                                                              \
-                .line = LIFELINE_NONE, .poller = -1, .none_left = -1, .self = -1, .parent_sentinel = -1,               \
-                .server_channel = -1                                                                                   \
-        }
+static struct registry registry = {
+        .line = LIFELINE_NONE,
+        .branch = -1,
+        .giving = -1,
+        .poller = -1,
+        .none_left = -1,
+        .server_channel = -1,
+        .self = -1,
+        .parent_sentinel = -1,
+};
 
-static struct registry registry = REGISTRY_EMPTY;
+/* The child of a start keeps the branch that it was given, and knows its parent by what that one knew itself by. */
+CHILD_CODE static void keep_what_was_given(void)
+{
+        if (registry.branch == registry.giving)
+                registry.branch = -1;
+        registry.giving = -1;
+        if (registry.parent_sentinel >= 0)
+                descriptor_close(&registry.parent_sentinel);
+        registry.parent_sentinel = registry.self;
+        registry.self = -1;
+}
 
 /* Let go of what this process has of a registry: its own after a failed start, its parent's in a forked child.  What a fork
  * shares with the parent, such as the poller's set, is left as it is; only our descriptors of it are closed. */
-static void registry_drop(void)
+CHILD_CODE static void registry_drop(void)
 {
-        lifeline_leave(&registry.line);
-        descriptor_close(&registry.poller);
-        descriptor_close(&registry.none_left);
-        if (registry.gate != NULL && !registry.starting)
+        int *const descriptors[] = {
+                &registry.line.read_end, &registry.line.write_end, &registry.branch, &registry.poller,
+                &registry.none_left,     &registry.server_channel, &registry.self,
+        };
+
+        if (registry.starting)
+                keep_what_was_given();
+        else if (registry.gate != NULL)
                 memory_unmap(registry.gate, sizeof *registry.gate);
-        brood_process *current = registry.current;
-        int parent_sentinel = registry.parent_sentinel;
-        if (registry.starting) {
-                /* This is the child of a start, and knows its parent by what that one knew itself by. */
-                descriptor_close(&parent_sentinel);
-                parent_sentinel = registry.self;
-        } else {
-                descriptor_close(&registry.self);
-        }
-        /* The parent's server is the parent's. */
-        descriptor_close(&registry.server_channel);
-        brood_process_free(registry.server);
+        descriptors_leave(descriptors, sizeof descriptors / sizeof *descriptors);
+        if (registry.server != NULL)
+                brood_process_free(registry.server);
         /* To hold the other end of a sibling's stdin would keep the sibling from ever reading its end. */
-        for (brood_process *sibling = registry.running; sibling != NULL; sibling = sibling->running_next)
+        for (brood_process *sibling = registry.capturing ? registry.running : NULL; sibling != NULL;
+             sibling = sibling->running_next)
                 for (int i = 0; i < 3; i++)
                         descriptor_close(&sibling->captured[i]);
-        registry = (struct registry)REGISTRY_EMPTY;
+        brood_process *current = registry.current;
+        memset(&registry.owner, 0, sizeof registry - offsetof(struct registry, owner));
         registry.current = current;
-        registry.parent_sentinel = parent_sentinel;
 }
 
 static int registry_make(void)
 {
-        int r = lifeline_open(&registry.line);
+        int r = registry.self = pidfd_of(child_pid());
         if (r < 0)
-                return r;
-        r = registry.self = pidfd_of(child_pid());
+                goto fail;
+        /* From here on those that a child closes, side by side. */
+        r = lifeline_open(&registry.line);
+        if (r < 0)
+                goto fail;
+        r = registry.branch = descriptor_above_streams(lifeline_branch(&registry.line));
         if (r < 0)
                 goto fail;
         void *gate;
@@ -71,7 +89,6 @@ static int registry_make(void)
         r = poller_add(registry.poller, registry.none_left, NULL);
         if (r < 0)
                 goto fail;
-        eventfd_raise(registry.none_left);
         registry.ended_end = &registry.ended;
         registry.owner = child_pid();
         return 0;
@@ -110,21 +127,44 @@ void registry_unlock(void)
         process_unlock();
 }
 
-struct registry *registry_in_child(void)
+CHILD_CODE struct registry *registry_in_child(void)
 {
         return &registry;
 }
 
+static int poll_for(struct registry *r, brood_process *process)
+{
+        bool by_channel = process->channel >= 0 && !process->orphaned;
+        int error = poller_add(r->poller, by_channel ? process->channel : process->pidfd, process);
+
+        process->polled = error == 0;
+        if (process->polled && process->running_at != NULL)
+                r->unpolled--;
+        return error;
+}
+
+static void poll_no_more(struct registry *r, brood_process *process)
+{
+        bool by_channel = process->channel >= 0 && !process->orphaned;
+
+        if (!process->polled)
+                return;
+        poller_remove(r->poller, by_channel ? process->channel : process->pidfd);
+        process->polled = false;
+        if (process->running_at != NULL)
+                r->unpolled++;
+}
+
 int registry_add(struct registry *r, brood_process *process)
 {
-        /* The server is watched, though not waited for: when it has ended, it is reaped with the others. */
         bool waitable = !process->options.detached && !process->hidden;
-        if (!waitable && !process->is_server)
-                return 0;
-        int error = poller_add(r->poller, process->channel < 0 ? process->pidfd : process->channel, process);
-        if (error < 0)
-                return error;
-        process->polled = true;
+
+        /* The server is watched, though not waited for: when it has ended, it is reaped with the others. */
+        if (process->is_server || (waitable && r->sleepers > 0)) {
+                int error = poll_for(r, process);
+                if (error < 0)
+                        return error;
+        }
         if (!waitable)
                 return 0;
         process->waitable = true;
@@ -133,8 +173,23 @@ int registry_add(struct registry *r, brood_process *process)
         if (r->running != NULL)
                 r->running->running_at = &process->running_next;
         r->running = process;
-        if (r->waitable++ == 0)
+        r->unpolled += !process->polled;
+        r->waitable++;
+        if (r->none_told) {
                 eventfd_lower(r->none_left);
+                r->none_told = false;
+        }
+        return 0;
+}
+
+int registry_poll_all(struct registry *r)
+{
+        /* The youngest, which come first, are mostly those that are not there yet. */
+        for (brood_process *process = r->running; r->unpolled > 0 && process != NULL; process = process->running_next) {
+                int error = process->polled ? 0 : poll_for(r, process);
+                if (error < 0)
+                        return error;
+        }
         return 0;
 }
 
@@ -151,8 +206,35 @@ void registry_report(struct registry *r, brood_process *process)
                         r->ended_end = at;
                 break;
         }
-        if (--r->waitable == 0)
+        if (--r->waitable == 0 && r->sleepers > 0) {
                 eventfd_raise(r->none_left);
+                r->none_told = true;
+        }
+}
+
+int registry_take_branch(struct registry *r, const brood_process *process)
+{
+        /* When the fork server does not answer, what has become of a child is not known, nor whether it still uses its branch. */
+        bool certain = !process->options.detached && process->options.start_method != BROOD_START_FORKSERVER;
+
+        if (!certain || r->branch_user != NULL)
+                return descriptor_above_streams(lifeline_branch(&r->line));
+        r->branch_user = process;
+        return r->branch;
+}
+
+void registry_leave_branch(const struct registry *r, int *branch)
+{
+        if (*branch != r->branch)
+                descriptor_close(branch);
+}
+
+void registry_put_branch(struct registry *r, const brood_process *process, int *branch, bool born)
+{
+        registry_leave_branch(r, branch);
+        if (r->branch_user == process && !born)
+                r->branch_user = NULL;
+        *branch = -1;
 }
 
 void registry_await_told(const brood_process *process)
@@ -171,11 +253,11 @@ static int take_ending(struct registry *r, brood_process *process, struct ending
                 if (error != -EPIPE)
                         return error;
                 /* Whoever adopts the server's children reaps this one, and we see its end ourselves. */
+                bool polled = process->polled;
+                poll_no_more(r, process);
                 process->orphaned = true;
-                if (process->polled) {
-                        poller_remove(r->poller, process->channel);
-                        process->polled = poller_add(r->poller, process->pidfd, process) == 0;
-                }
+                if (polled)
+                        (void)poll_for(r, process);
         }
         int error = pidfd_reap(process->pidfd, ret_ending);
         if (error == -EAGAIN && process->orphaned && !process->options.detached && pidfd_ended(process->pidfd)) {
@@ -199,17 +281,17 @@ int registry_reap(struct registry *r, brood_process *process)
                 return error;
         process->ending = ending;
         process->ended_ns = clock_wall();
+        poll_no_more(r, process);
         if (process->running_at != NULL) {
                 *process->running_at = process->running_next;
                 if (process->running_next != NULL)
                         process->running_next->running_at = process->running_at;
                 process->running_at = NULL;
+                r->unpolled--;
         }
+        if (r->branch_user == process)
+                r->branch_user = NULL;
         store_release(&process->state, PROCESS_ENDED);
-        if (process->polled) {
-                poller_remove(r->poller, process->channel < 0 || process->orphaned ? process->pidfd : process->channel);
-                process->polled = false;
-        }
         if (process->waitable) {
                 process->next = NULL;
                 *r->ended_end = process;
@@ -223,6 +305,9 @@ void registry_sweep(struct registry *r)
         void *ready[64];
         int n;
 
+        if (r->running == NULL && r->server == NULL)
+                return;
+        (void)registry_poll_all(r); /* those for which there is no room yet are looked for the next time */
         do {
                 n = poller_wait(r->poller, ready, 64, DEADLINE_NOW);
                 int reaped = 0;

@@ -66,7 +66,7 @@ struct brood_process {
         int channel;    /* where the fork server tells how its child has ended; -1: it is none of the server's */
         unsigned looks; /* taken in vain at how it has ended */
         bool orphaned;  /* it is, but the server has ended */
-        bool polled;    /* in the registry's poller */
+        bool polled; /* in the registry's poller, where a child comes only when there is reason to look for its end */
         bool is_server; /* the fork server itself */
         int (*preload)(void);
         unsigned warnings;   /* about its start */
@@ -79,22 +79,31 @@ struct brood_process {
 };
 
 struct registry {
-        pid_t owner; /* 0: nothing here yet */
+        /* Descriptors; -1: none. */
         struct lifeline line;
+        int branch;         /* one that is used again and again, by one child at a time */
+        int giving;         /* the branch of the child that is being forked */
+        int poller;         /* the pidfds of the running children, named by their handles */
+        int none_left;      /* an event that wakes brood_wait()s when `waitable` becomes 0; in the poller, named NULL */
+        int server_channel; /* to ask the fork server for children */
+        int self;           /* our own pidfd, which our children inherit as their parent's... */
+        int parent_sentinel; /* ...and this is what we have inherited so */
+
+        pid_t owner;                      /* whose it is; 0: nobody's yet.  From here on all is 0 then, but `current` */
+        const brood_process *branch_user; /* the child that has the branch, until that is reaped; or NULL */
         struct gate *gate;
-        bool starting; /* a start is forking: its child still needs the gate */
         uint32_t tickets;
-        int poller;        /* the pidfds of the running children, named by their handles */
-        int none_left;     /* an event that is raised while `waitable` is 0; in the poller, named NULL */
-        unsigned waitable; /* children that brood_wait() may still return */
-        unsigned names;    /* default names given so far */
+        bool starting;                     /* a start is forking: its child still needs the gate */
+        bool capturing;                    /* there have been children with captured streams */
+        bool none_told;                    /* the event is raised */
+        unsigned sleepers;                 /* threads in brood_wait() that sleep in the poller */
+        unsigned waitable;                 /* children that brood_wait() may still return */
+        unsigned unpolled;                 /* children in `running` that are not in the poller */
+        unsigned names;                    /* default names given so far */
         brood_process *ended, **ended_end; /* waitable ones that have ended, oldest first */
         brood_process *running;            /* waitable ones that have not ended, the youngest first */
-        brood_process *current;            /* the handle of the process that we are, if we are one of a parent's */
-        int self;                          /* our own pidfd, which our children inherit as their parent's... */
-        int parent_sentinel;               /* ...and this is what we have inherited so; -1 */
         brood_process *server;             /* the fork server, or NULL; it may have ended */
-        int server_channel;                /* to ask it for children; -1 */
+        brood_process *current;            /* the handle of the process that we are, if we are one of a parent's */
 };
 
 /* A handle with checked options, no name and no state yet. */
@@ -110,6 +119,15 @@ struct registry *registry_in_child(void);
 /* All with the lock held: a started child comes in, is looked at, is reported (joined or waited for). */
 int registry_add(struct registry *registry, brood_process *process);
 void registry_report(struct registry *registry, brood_process *process);
+
+/* A branch of the lifeline for a child: the descriptor or a negative errno.  Leave it once the child has its own copy; and say in
+ * the end whether the child was born. */
+int registry_take_branch(struct registry *registry, const brood_process *process);
+void registry_leave_branch(const struct registry *registry, int *branch);
+void registry_put_branch(struct registry *registry, const brood_process *process, int *branch, bool born);
+
+/* Have all that run in the poller: 0 or a negative errno. */
+int registry_poll_all(struct registry *registry);
 
 /* Without the lock: if it is the fork server's child and has ended, wait a moment until the server has told how. */
 void registry_await_told(const brood_process *process);

@@ -289,14 +289,13 @@ static int place_descriptors(struct birth *birth, brood_process *process, struct
 static _Noreturn void live(const struct request *request, int *fds)
 {
         struct birth birth = { .ticket = 1, .fitted = true, .branch = fds[SENT_BRANCH] };
-        struct lifeline none = LIFELINE_NONE;
         struct contents contents;
         brood_process *process;
         struct letter letter;
 
         main_set_name();
         descriptor_close(&fds[SENT_CHANNEL]);
-        if (letter_open(&letter, fds[SENT_LETTER]) < 0 || lifeline_arm(&none, birth.branch) < 0)
+        if (letter_open(&letter, fds[SENT_LETTER]) < 0 || lifeline_arm(birth.branch) < 0)
                 child_exit(255);
         birth.gate = letter.gate;
         int r = letter_read(&letter, &contents, &process);

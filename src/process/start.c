@@ -27,6 +27,7 @@
 #include "os/pidfd.h"
 #include "os/signals.h"
 #include "os/spawn.h"
+#include "os/syscall.h"
 #include "process/letter.h"
 #include "process/main.h"
 #include "process/server.h"
@@ -46,7 +47,7 @@ static void gate_release(struct birth *birth, bool refuse)
 }
 
 /* In the child: wait for the ticket.  The lifeline is armed, so a parent that dies meanwhile ends this wait with SIGKILL. */
-static void gate_wait(const struct birth *birth)
+CHILD_CODE static void gate_wait(const struct birth *birth)
 {
         for (;;) {
                 uint32_t released = load_acquire(&birth->gate->released); /* A1 */
@@ -58,11 +59,10 @@ static void gate_wait(const struct birth *birth)
                 child_exit(255);
 }
 
-static void arm_or_exit(const struct birth *birth)
+/* The fork hook has left the line already. */
+CHILD_CODE static void arm_or_exit(const struct birth *birth)
 {
-        struct lifeline left_already = LIFELINE_NONE; /* by the fork hook */
-
-        if (lifeline_arm(&left_already, birth->branch) < 0)
+        if (lifeline_arm(birth->branch) < 0)
                 child_exit(255);
 }
 
@@ -88,7 +88,7 @@ static void put_on(struct birth *birth, const brood_process *process)
 }
 
 /* The gate's page is the parent's, and is let go. */
-void birth_enter(struct birth *birth, brood_process *process)
+CHILD_CODE void birth_enter(struct birth *birth, brood_process *process)
 {
         arm_or_exit(birth);
         if (birth->second_level) {
@@ -116,7 +116,7 @@ void birth_enter(struct birth *birth, brood_process *process)
                 store_release(&birth->gate->detached, birth->ticket); /* R3: pairs with A3 in await_detached */
                 futex_wake(&birth->gate->detached, 1);
         }
-        memory_unmap(birth->gate, sizeof *birth->gate);
+        memory_leave(birth->gate, sizeof *birth->gate);
         process->pid = child_pid();
         store_release(&process->state, PROCESS_RUNNING);
         registry_in_child()->current = process;
@@ -132,7 +132,7 @@ void birth_fail(struct birth *birth, enum outfit_step step, int error)
         child_exit(255);
 }
 
-void process_run(brood_process *process)
+CHILD_CODE void process_run(brood_process *process)
 {
         const brood_process_options *options = &process->options;
 
@@ -194,8 +194,8 @@ static int await_outfit(const struct birth *birth, brood_process *process)
 /* In the parent, once there is a child: take the child in, or have it exit at the gate. */
 static int admit(struct registry *registry, struct birth *birth, brood_process *process, pid_t pid)
 {
-        /* The parent's copy of the branch goes first: the descriptor that it frees is the one that the pidfd needs. */
-        descriptor_close(&birth->branch);
+        /* The branch goes first: the descriptor that it frees is the one that the pidfd needs. */
+        registry_leave_branch(registry, &birth->branch);
         if (process->pidfd < 0)
                 process->pidfd = pidfd_of(pid);
         if (process->pidfd < 0) {
@@ -236,7 +236,8 @@ static int admit(struct registry *registry, struct birth *birth, brood_process *
 
 /* ---- the methods: each 0; 0 and *ret_in_child, in the child of a fork; or a negative errno ---- */
 
-static int by_fork(struct registry *registry, struct birth *birth, brood_process *process, bool *ret_in_child)
+CHILD_CODE static int by_fork(struct registry *registry, struct birth *birth, brood_process *process,
+                              bool *ret_in_child)
 {
         birth->gate = registry->gate;
         birth->ticket = ++registry->tickets;
@@ -246,6 +247,7 @@ static int by_fork(struct registry *registry, struct birth *birth, brood_process
         if (child_threads() > 1)
                 process->warnings |= BROOD_WARNING_THREADS;
         registry->starting = true;
+        registry->giving = birth->branch;
         pid_t pid = child_fork();
         if (pid == 0) {
                 birth_enter(birth, process);
@@ -253,6 +255,7 @@ static int by_fork(struct registry *registry, struct birth *birth, brood_process
                 return 0;
         }
         registry->starting = false;
+        registry->giving = -1;
         if (pid < 0) {
                 gate_release(birth, false);
                 return pid;
@@ -340,7 +343,15 @@ static int by_letter(struct registry *registry, struct birth *birth, brood_proce
         return r;
 }
 
-int process_begin(brood_process *process)
+/* What the parent has of a fitting when the child is born, or is not. */
+static void keep_captured(struct registry *registry, brood_process *process, struct fitting *fitting, bool born)
+{
+        fitting_close(fitting, born ? process->captured : NULL);
+        for (int i = 0; i < 3; i++)
+                registry->capturing |= process->captured[i] >= 0;
+}
+
+CHILD_CODE int process_begin(brood_process *process)
 {
         brood_start_method method = process->options.start_method;
         struct registry *registry;
@@ -367,7 +378,7 @@ int process_begin(brood_process *process)
                         goto out;
                 fitting_hand_over(&birth.fitting, process->handed, process->options.hand_over_count);
         }
-        birth.branch = r = descriptor_above_streams(lifeline_branch(&registry->line));
+        birth.branch = r = registry_take_branch(registry, process);
         if (r < 0)
                 goto no_child;
         process->started_ns = clock_wall();
@@ -376,14 +387,14 @@ int process_begin(brood_process *process)
         if (in_child)
                 return 0;
         signals_restore(&birth.mask);
-        descriptor_close(&birth.branch);
+        registry_put_branch(registry, process, &birth.branch, r == 0);
         if (r < 0)
                 descriptor_close(&process->channel);
         else
                 r = process->pid;
 no_child:
         if (birth.fitted)
-                fitting_close(&birth.fitting, r > 0 ? process->captured : NULL);
+                keep_captured(registry, process, &birth.fitting, r > 0);
 out:
         registry_unlock();
         return r;
@@ -401,7 +412,7 @@ pid_t process_spawn(brood_process *process, const char *const *argv)
         r = fitting_open(&fitting, &process->options.setup);
         if (r < 0)
                 goto out;
-        int branch = r = lifeline_branch(&registry->line);
+        int branch = r = registry_take_branch(registry, process);
         if (r >= 0) {
                 struct spawn spawn = {
                         .argv = argv,
@@ -415,7 +426,7 @@ pid_t process_spawn(brood_process *process, const char *const *argv)
                 r = child_spawn(&spawn, &process->pidfd);
                 signals_restore(&spawn.mask);
                 process->failed_step = spawn.step;
-                descriptor_close(&branch);
+                registry_put_branch(registry, process, &branch, r > 0);
         }
         if (r > 0) {
                 process->pid = r;
@@ -428,7 +439,7 @@ pid_t process_spawn(brood_process *process, const char *const *argv)
                         r = error;
                 }
         }
-        fitting_close(&fitting, r > 0 ? process->captured : NULL);
+        keep_captured(registry, process, &fitting, r > 0);
 out:
         registry_unlock();
         return r;

@@ -31,13 +31,20 @@ pid_t brood_wait(int *ret_exitcode, int timeout_ms)
                 }
                 bool none = registry->waitable == 0;
                 int poller = registry->poller;
+                r = none ? -ECHILD : registry_poll_all(registry);
+                registry->sleepers += r == 0;
                 registry_unlock();
-                if (none)
-                        return -ECHILD;
-                /* Another thread may take what this wakes for, or start a child meanwhile: look again. */
-                void *ready;
-                r = poller_wait(poller, &ready, 1, deadline);
                 if (r < 0)
                         return r;
+                /* Another thread may take what this wakes for, or start a child meanwhile: look again. */
+                void *ready;
+                int woken = poller_wait(poller, &ready, 1, deadline);
+                r = registry_lock(&registry);
+                if (r < 0)
+                        return r;
+                registry->sleepers--;
+                registry_unlock();
+                if (woken < 0)
+                        return woken;
         }
 }
