@@ -125,5 +125,5 @@ as_gate() { # NAME LIMIT DIR SETUP_ARGUMENTS... -- TEST_ARGUMENTS...
 # What ThreadSanitizer can follow: threads.  It knows nothing of what another process does with shared memory, and a program that
 # it watches has a thread and signal handlers of its own, which the tests of processes take for a leak or a crash.
 thread_sanitizer=(build-tsan -Db_sanitize=thread -Db_lundef=false -Dexamples=disabled -Dbenches=disabled -Dman=disabled --
-        common os shm waitword ledger hold ring arena "queue threads" "sync threads")
+        common os os-processes shm waitword ledger hold ring arena "queue threads" "sync threads")
 export TSAN_OPTIONS=halt_on_error=1
