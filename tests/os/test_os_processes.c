@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/os/test_os_processes.c: the files of the same room that are about processes: their descriptors, who is who, the lock and the
- * mark across forks, lifelines, robust words.
+ * tests/os/test_os_processes.c: the files of the same room that are about processes: their descriptors, who is who, the lock and
+ * the mark across forks, lifelines, robust words.
  */
 #include "os.h"
 
