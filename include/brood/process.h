@@ -30,7 +30,8 @@
  * Fork.  A forked child inherits its parent's handles, but not its children: join and wait on them give -ECHILD,
  * free releases only the memory.  Threads.  All calls may come from any thread; several may join one process.
  * What a child can do to outlive its parent all the same: close the descriptor by which the kernel would kill it (a daemon's
- * closing of all descriptors), or exec(2), which closes it.  And a child made past the fork hooks, by a raw clone or _Fork(3),
+ * closing of all descriptors; it is inherited by a program that the child executes, and has a number from 100 on), or execute a
+ * set-user-id program.  And a child made past the fork hooks, by a raw clone or _Fork(3),
  * keeps its siblings alive for as long as it lives itself.
  *
  * brood needs /proc mounted (it opens /proc/self/fd).  A fork copies only the calling thread; what the target may then

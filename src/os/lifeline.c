@@ -30,6 +30,18 @@ void lifeline_leave(struct lifeline *line)
         descriptor_close(&line->write_end);
 }
 
+void lifeline_move_up(int *branch)
+{
+        KEEP_ERRNO;
+        enum { FROM = 100 };
+        int copy = fcntl(*branch, F_DUPFD_CLOEXEC, FROM);
+
+        if (copy >= 0) {
+                close(*branch);
+                *branch = copy;
+        }
+}
+
 int lifeline_branch(const struct lifeline *line)
 {
         KEEP_ERRNO;
@@ -39,6 +51,7 @@ int lifeline_branch(const struct lifeline *line)
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         if (fd < 0)
                 return -errno;
+        lifeline_move_up(&fd);
         /* The signal is for the owner, who is nobody yet. */
         if (fcntl(fd, F_SETSIG, SIGKILL) < 0 || fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK) < 0) {
                 int r = -errno;
@@ -59,4 +72,9 @@ CHILD_CODE int lifeline_arm(int branch)
         /* A parent that ended before the arming sent no signal; but then there is no write end any more. */
         r = kernel_call(SYS_ppoll, (intptr_t)&end, 1, (intptr_t)&now, 0, 0);
         return r > 0 && (end.revents & POLLHUP) ? -ESRCH : 0;
+}
+
+CHILD_CODE int lifeline_keep(int branch)
+{
+        return (int)kernel_call(SYS_fcntl, branch, F_SETFD, 0, 0, 0);
 }

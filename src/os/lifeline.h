@@ -35,8 +35,15 @@ void lifeline_leave(struct lifeline *line);
 /* In the parent, before the fork: a read end for one child, which lacks an owner only; or a negative errno (-ENOENT: no /proc). */
 int lifeline_branch(const struct lifeline *line);
 
+/* Give it a high number, if there is one: a program that the child executes expects its own descriptors at low ones.  A branch is
+ * made so. */
+void lifeline_move_up(int *branch);
+
 /* In the child, which has left the line itself: from here on the parent's end kills this process.  0; -ESRCH if the parent has
  * already gone; or a negative errno. */
 int lifeline_arm(int branch);
+
+/* In the child, too: stay tied also as a program that is executed.  0 or a negative errno. */
+int lifeline_keep(int branch);
 
 #endif

@@ -18,8 +18,7 @@
 
 enum {
         STACK_SIZE =
-            128 << 10,     /* execvpe() puts a path on it, and with a script as the program a copy of the arguments */
-        BRANCH_FROM = 100, /* programs expect their own descriptors at low numbers */
+            128 << 10, /* execvpe() puts a path on it, and with a script as the program a copy of the arguments */
 };
 
 /* Handlers are the parent's code, in memory that is the parent's, too. */
@@ -36,21 +35,11 @@ static void forget_handlers(void)
         }
 }
 
-/* The branch stays open in the program: for as long as it is, the parent's end is the program's. */
-static int pass_branch_on(int branch)
-{
-        if (fcntl(branch, F_DUPFD, BRANCH_FROM) < 0 && fcntl(branch, F_DUPFD, 3) < 0)
-                return -errno;
-        return 0;
-}
-
 /* For this program again, which is told the numbers. */
 static int pass_on(const struct spawn *spawn)
 {
-        int r = descriptor_set_inherited(spawn->branch, true);
+        int r = descriptor_set_inherited(spawn->letter, true);
 
-        if (r == 0)
-                r = descriptor_set_inherited(spawn->letter, true);
         for (size_t i = 0; i < spawn->outfit->handed_count && r == 0; i++)
                 r = descriptor_set_inherited(spawn->outfit->handed[i], true);
         return r;
@@ -73,9 +62,9 @@ __attribute__((no_sanitize_address)) static int run(void *arg)
         int r = lifeline_arm(spawn->branch);
         if (r == 0)
                 r = outfit_wear(spawn->outfit, kept, &step);
-        if (r == 0 && spawn->letter < 0)
-                r = pass_branch_on(kept[0]);
-        else if (r == 0 && (r = pass_on(spawn)) < 0)
+        if (r == 0)
+                r = lifeline_keep(kept[0]);
+        if (r == 0 && spawn->letter >= 0 && (r = pass_on(spawn)) < 0)
                 step = OUTFIT_DESCRIPTORS;
         if (r < 0)
                 return fail(spawn, step, r);

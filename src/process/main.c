@@ -60,11 +60,11 @@ static int letter_descriptor(void)
         return good ? (int)fd : -EUCLEAN;
 }
 
-/* What the parent has let this process inherit is not for the programs that it executes; and the parent is to be watched.  (It has
- * not ended: the lifeline is armed.) */
+/* What the parent has handed over is not for the programs that this process executes; and the parent is to be watched.  (It has not
+ * ended: the lifeline is armed.) */
 static int prepare(const struct contents *contents, const brood_process *process)
 {
-        int r = descriptor_set_inherited(contents->branch, false);
+        int r = 0;
 
         for (size_t i = 0; i < contents->handed_count && r == 0; i++)
                 r = descriptor_set_inherited(process->handed[i], false);

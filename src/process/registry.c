@@ -23,6 +23,7 @@ static struct registry registry = {
         .server_channel = -1,
         .self = -1,
         .parent_sentinel = -1,
+        .tie = -1,
 };
 
 /* The child of a start keeps the branch that it was given, and knows its parent by what that one knew itself by. */
@@ -51,6 +52,8 @@ CHILD_CODE static void registry_drop(void)
         else if (registry.gate != NULL)
                 memory_unmap(registry.gate, sizeof *registry.gate);
         descriptors_leave(descriptors, sizeof descriptors / sizeof *descriptors);
+        if (registry.tie >= 0)
+                descriptor_close(&registry.tie);
         if (registry.server != NULL)
                 brood_process_free(registry.server);
         /* To hold the other end of a sibling's stdin would keep the sibling from ever reading its end. */

@@ -88,6 +88,7 @@ struct registry {
         int server_channel; /* to ask the fork server for children */
         int self;           /* our own pidfd, which our children inherit as their parent's... */
         int parent_sentinel; /* ...and this is what we have inherited so */
+        int tie;             /* our branch of our parent's lifeline: no child needs it */
 
         pid_t owner;                      /* whose it is; 0: nobody's yet.  From here on all is 0 then, but `current` */
         const brood_process *branch_user; /* the child that has the branch, until that is reaped; or NULL */

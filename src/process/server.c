@@ -297,6 +297,8 @@ static _Noreturn void live(const struct request *request, int *fds)
         descriptor_close(&fds[SENT_CHANNEL]);
         if (letter_open(&letter, fds[SENT_LETTER]) < 0 || lifeline_arm(birth.branch) < 0)
                 child_exit(255);
+        lifeline_move_up(&fds[SENT_BRANCH]);
+        birth.branch = fds[SENT_BRANCH];
         birth.gate = letter.gate;
         int r = letter_read(&letter, &contents, &process);
         if (r == 0 &&

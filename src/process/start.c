@@ -111,7 +111,10 @@ CHILD_CODE void birth_enter(struct birth *birth, brood_process *process)
                 fitting_close(&birth->fitting, NULL);
         }
         gate_wait(birth);
-        if (process->options.detached) {
+        if (!process->options.detached) {
+                lifeline_keep(birth->branch);
+                registry_in_child()->tie = birth->branch;
+        } else {
                 descriptor_close(&birth->branch);
                 store_release(&birth->gate->detached, birth->ticket); /* R3: pairs with A3 in await_detached */
                 futex_wake(&birth->gate->detached, 1);

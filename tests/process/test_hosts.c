@@ -175,7 +175,25 @@ static int have_a_child(void *fd)
         return wait_for_ever(NULL);
 }
 
-enum { DOOMED = 6 }; /* pids of brood's children that fill_nest tells, before the two of its plain children */
+static int execute_sleep(void *unused)
+{
+        (void)unused;
+        execl("/bin/sleep", "sleep", "1000", NULL);
+        return 1;
+}
+
+static bool is_sleep(void *pid)
+{
+        char path[40], name[32] = "";
+        snprintf(path, sizeof path, "/proc/%d/comm", (int)*(pid_t *)pid);
+        FILE *file = fopen(path, "re");
+        bool is = file != NULL && fgets(name, sizeof name, file) != NULL && strcmp(name, "sleep\n") == 0;
+        if (file != NULL)
+                fclose(file);
+        return is;
+}
+
+enum { DOOMED = 7 }; /* pids of brood's children that fill_nest tells, before the two of its plain children */
 
 static void fill_nest(int fd)
 {
@@ -191,6 +209,13 @@ static void fill_nest(int fd)
                         _exit(1);
                 tell(fd, brood_process_pid(p));
         }
+        if (brood_process_new(&p, &(brood_process_options){ .target = execute_sleep, METHOD }) < 0 ||
+            brood_process_start(p) < 0)
+                _exit(1);
+        pid_t sleeper = brood_process_pid(p);
+        if (!support_until(is_sleep, &sleeper, 10000))
+                _exit(1);
+        tell(fd, sleeper);
         if (brood_process_new(&p, &(brood_process_options){ .target = have_a_child, GIVEN(&fd) }) < 0 ||
             brood_process_start(p) < 0)
                 _exit(1);
