@@ -2,6 +2,7 @@
 #include "os/lifeline.h"
 #include "os/descriptors.h"
 #include "os/errno.h"
+#include "os/pidfd.h"
 #include "os/syscall.h"
 
 #include <fcntl.h>
@@ -59,4 +60,22 @@ CHILD_CODE int lifeline_arm(int branch)
         /* A parent that ended before the arming sent no signal; but then there is no write end any more. */
         r = kernel_call(SYS_ppoll, (intptr_t)&end, 1, (intptr_t)&now, 0, 0);
         return r > 0 && (end.revents & POLLHUP) ? -ESRCH : 0;
+}
+
+void lifeline_disarm(int branch)
+{
+        KEEP_ERRNO;
+        fcntl(branch, F_SETOWN, 0);
+}
+
+int lifeline_owner(int branch)
+{
+        KEEP_ERRNO;
+        int pid = fcntl(branch, F_GETOWN);
+        int pidfd = pid <= 0 ? -ESRCH : pidfd_of(pid);
+
+        /* The kernel names an owner only while that one has not been reaped: the pid was not another's in between. */
+        if (pidfd >= 0 && fcntl(branch, F_GETOWN) != pid)
+                descriptor_close(&pidfd);
+        return pidfd == -1 ? -ESRCH : pidfd;
 }

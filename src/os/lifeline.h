@@ -39,4 +39,10 @@ int lifeline_branch(const struct lifeline *line);
  * already gone; or a negative errno. */
 int lifeline_arm(int branch);
 
+/* The opposite: it does not kill this process any more, which watches the branch itself (readable: the parent has gone). */
+void lifeline_disarm(int branch);
+
+/* A pidfd of whom a branch would kill; -ESRCH (nobody, any more), or another negative errno. */
+int lifeline_owner(int branch);
+
 #endif
