@@ -8,7 +8,7 @@
 #include "os/pidfd.h"
 #include "os/poller.h"
 #include "os/syscall.h"
-#include "process/server.h"
+#include "process/told.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -249,7 +249,7 @@ void registry_await_told(const brood_process *process)
 static int take_ending(struct registry *r, brood_process *process, struct ending *ret_ending)
 {
         if (process->channel >= 0 && !process->orphaned) {
-                int error = server_told(process->channel, ret_ending);
+                int error = hear_ending(process->channel, ret_ending);
                 if (error != -EPIPE)
                         return error;
                 /* Whoever adopts the server's children reaps this one, and we see its end ourselves. */
