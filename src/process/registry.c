@@ -8,6 +8,7 @@
 #include "os/pidfd.h"
 #include "os/poller.h"
 #include "os/syscall.h"
+#include "process/guardian.h"
 #include "process/told.h"
 
 #include <errno.h>
@@ -215,7 +216,8 @@ void registry_report(struct registry *r, brood_process *process)
 int registry_take_branch(struct registry *r, const brood_process *process)
 {
         /* When the fork server does not answer, what has become of a child is not known, nor whether it still uses its branch. */
-        bool certain = !process->options.detached && process->options.start_method != BROOD_START_FORKSERVER;
+        bool certain = !process->options.detached && process->options.start_method != BROOD_START_FORKSERVER &&
+                       process->options.setup.tree == BROOD_TREE_BROOD; /* a guardian keeps it, too */
 
         if (!certain || r->branch_user != NULL)
                 return descriptor_above_streams(lifeline_branch(&r->line));
@@ -256,6 +258,7 @@ static int take_ending(struct registry *r, brood_process *process, struct ending
                 bool polled = process->polled;
                 poll_no_more(r, process);
                 process->orphaned = true;
+                guardian_lost(process);
                 if (polled)
                         (void)poll_for(r, process);
         }
@@ -279,6 +282,7 @@ int registry_reap(struct registry *r, brood_process *process)
         int error = take_ending(r, process, &ending);
         if (error == -EAGAIN)
                 return error;
+        guardian_end(process);
         process->ending = ending;
         process->ended_ns = clock_wall();
         poll_no_more(r, process);
