@@ -9,7 +9,8 @@
 #define BROOD_OS_NAMESPACE_H
 
 /* Have the children of this process, from now on, be born in a new PID namespace with a /proc of its own.  The process itself stays
- * where it is, but for its mounts: it must not use /proc any more.  It has one thread, all signals blocked, and SIGCHLD at its default.
+ * where it is, but for its mounts: it must not use /proc any more.  It has one thread, all signals blocked, and SIGCHLD at its
+ * default.
  *
  * Who may not do that may still do it in a user namespace of its own, in which it has its own user and group, and there are no
  * others.  That is tried, too.

@@ -194,7 +194,7 @@ static void family_make(struct family *family, bool stays)
 {
         static int number;
         memset(family, 0, sizeof *family);
-        snprintf(family->who.name, sizeof family->who.name, "kin%d-%d", (int)getpid(), ++number);
+        snprintf(family->who.name, sizeof family->who.name, "kin%d-%d", (int)getpid() % 1000000, ++number % 1000);
         family->stays = stays;
         if (pipe2(family->ready, O_CLOEXEC) < 0 || pipe2(family->go, O_CLOEXEC) < 0)
                 abort();
