@@ -18,6 +18,11 @@
 int descendants_adopt(void)
 {
         KEEP_ERRNO;
+        char self[16] = "";
+
+        /* By the pids of another namespace we would kill whoever has them in ours. */
+        if (readlink("/proc/self", self, sizeof self - 1) < 0 || atoi(self) != getpid())
+                return -ENOTSUP;
         return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? -errno : 0;
 }
 
@@ -42,26 +47,30 @@ struct kin {
 };
 
 struct look {
+        const char *spared;
         struct kin *kin; /* by parent */
         size_t count, room;
 };
 
-/* The parent of a process, -1 if it is gone: the fourth field, after a name that may hold anything. */
-static pid_t parent_of(pid_t pid)
+/* The parent of a process; -1 if it is gone, or has the name `spared`: the fourth field, after a name that may hold anything. */
+static pid_t parent_of(pid_t pid, const char *spared)
 {
         char path[40], text[1536];
 
         snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
         if (file_read(path, text, sizeof text) < 0)
                 return -1;
-        const char *at = strrchr(text, ')');
+        char *name = strchr(text, '('), *end = strrchr(text, ')');
         int parent;
-        return at != NULL && sscanf(at, ") %*c %d", &parent) == 1 ? parent : -1;
+        if (name == NULL || end == NULL || sscanf(end, ") %*c %d", &parent) != 1)
+                return -1;
+        *end = '\0';
+        return spared != NULL && strcmp(name + 1, spared) == 0 ? -1 : parent;
 }
 
 static int note(struct look *look, pid_t pid)
 {
-        pid_t parent = parent_of(pid);
+        pid_t parent = parent_of(pid, look->spared);
 
         if (parent <= 0)
                 return 0;
@@ -136,7 +145,8 @@ static int kill_below(const struct look *look, pid_t parent, int pinned, int dep
 
                 if (pidfd < 0)
                         continue;
-                bool still = parent_of(pid) == parent && !pidfd_ended(pidfd) && (pinned < 0 || !pidfd_ended(pinned));
+                bool still =
+                    parent_of(pid, NULL) == parent && !pidfd_ended(pidfd) && (pinned < 0 || !pidfd_ended(pinned));
                 if (still && pidfd_signal(pidfd, SIGSTOP) == 0) {
                         if (depth < DEPTH_MOST)
                                 count += kill_below(look, pid, pidfd, depth + 1);
@@ -147,10 +157,10 @@ static int kill_below(const struct look *look, pid_t parent, int pinned, int dep
         return count;
 }
 
-int descendants_kill(void)
+int descendants_kill(const char *spared)
 {
         KEEP_ERRNO;
-        struct look look = { 0 };
+        struct look look = { .spared = spared };
         int r = look_around(&look);
 
         /* Memory may have been too short for all: those that were found are a beginning. */

@@ -80,26 +80,29 @@ static bool reap(struct guardian *guardian)
         return pid == 0;
 }
 
+static const char guardian_name[] = "brood-guardian";
+
 /* Kill whom one look finds: whether there was somebody who could be killed. */
-static bool kill_some(struct guardian *guardian)
+static bool kill_some(struct guardian *guardian, bool spare)
 {
         if (guardian->level == BROOD_TREE_NAMESPACE)
                 return pidfd_signal(guardian->floor, SIGKILL) == 0;
         /* Whoever may do so can have left the group. */
         if (guardian->level == BROOD_TREE_CGROUP)
                 cgroup_kill(guardian->group);
-        return descendants_kill() > 0;
+        return descendants_kill(spare ? guardian_name : NULL) > 0;
 }
 
-/* Kill until nobody is left.  Who has become another user's cannot be killed, and is not waited for. */
+/* Kill until nobody is left.  The guardians among those below have a while to tidy up as this one does.  Who has become another
+ * user's cannot be killed, and is not waited for. */
 static void sweep(struct guardian *guardian)
 {
-        enum { LOOK_MS = 10, VAIN_LOOKS_MOST = 50 };
+        enum { LOOK_MS = 10, SPARING_LOOKS = 50, VAIN_LOOKS_MOST = 50 };
         unsigned char ready;
-        int vain = 0;
 
-        while (vain < VAIN_LOOKS_MOST) {
-                vain = kill_some(guardian) ? 0 : vain + 1;
+        for (int looks = 0, vain = 0; vain < VAIN_LOOKS_MOST; looks++) {
+                bool spare = looks < SPARING_LOOKS;
+                vain = kill_some(guardian, spare) || spare ? 0 : vain + 1;
                 if (!reap(guardian))
                         break;
                 poll_readable(&guardian->sigchld, 1, &ready, deadline_after_ms(LOOK_MS));
@@ -147,7 +150,7 @@ static _Noreturn void fail(struct guardian *guardian, int error, enum outfit_ste
 
 static _Noreturn void live(struct guardian *guardian, int pidfd)
 {
-        child_set_name("brood-guardian");
+        child_set_name(guardian_name);
         int r = pidfd < 0 ? pidfd : keep_little(guardian, &pidfd);
         if (r < 0)
                 fail(guardian, r, OUTFIT_TREE);

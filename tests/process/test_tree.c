@@ -468,6 +468,55 @@ static void test_guardian_is_killed(void **state)
         }
 }
 
+/* ---- guardians below guardians ---- */
+
+struct nest {
+        struct family inner;
+        brood_tree_level level;
+};
+
+static int live_in_nest(void *given)
+{
+        struct nest *nest = given;
+        brood_process *process;
+        ask(start_family(&process, &nest->inner, nest->level) == 0);
+        say(nest->inner.go[1]);
+        return wait_for_ever(NULL);
+}
+
+/* What the inner one has made is gone with the outer one, a group too; but for a namespace that is killed as a whole. */
+static void test_nest(void **state)
+{
+        (void)state;
+        static const brood_tree_level nests[][2] = {
+                { BROOD_TREE_WALK, BROOD_TREE_WALK },      { BROOD_TREE_WALK, BROOD_TREE_CGROUP },
+                { BROOD_TREE_WALK, BROOD_TREE_NAMESPACE }, { BROOD_TREE_CGROUP, BROOD_TREE_WALK },
+                { BROOD_TREE_CGROUP, BROOD_TREE_CGROUP },  { BROOD_TREE_CGROUP, BROOD_TREE_NAMESPACE },
+                { BROOD_TREE_NAMESPACE, BROOD_TREE_WALK }, { BROOD_TREE_NAMESPACE, BROOD_TREE_NAMESPACE },
+        };
+        for (size_t i = 0; i < ARRAY_LENGTH(nests); i++) {
+                struct nest nest = { .level = nests[i][1] };
+                char c;
+                if (!possible(nests[i][0]) || !possible(nests[i][1]))
+                        continue;
+                family_make(&nest.inner, true);
+                brood_process_options options = { .target = live_in_nest, GIVEN(&nest) };
+                options.setup.tree = nests[i][0];
+                brood_process *process = start_with(&options);
+                pid_t pid = brood_process_pid(process);
+                while (read(nest.inner.go[0], &c, 1) != 1)
+                        assert_int_equal(errno, EINTR);
+                assert_int_equal(count(&nest.inner.who), STRAYS + 1);
+                assert_int_equal(brood_process_kill(process), 0);
+                assert_int_equal(brood_process_join(process, BROOD_FOREVER), 0);
+                assert_int_equal(count(&nest.inner.who), 0);
+                assert_true(no_group_is_left(&pid));
+                expect_no_group();
+                brood_process_free(process);
+                family_free(&nest.inner);
+        }
+}
+
 /* ---- who has children all the time ---- */
 
 struct bomb {
@@ -784,6 +833,7 @@ int main(int argc, char **argv)
                 process_test(test_host_is_killed),
                 process_test(test_guardian_and_host_are_killed),
                 process_test(test_guardian_is_killed),
+                fork_test(test_nest),
                 fork_test(test_who_multiplies),
                 fork_test(test_program),
                 fork_test(test_guardian_has_no_descriptors),
