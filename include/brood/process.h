@@ -37,6 +37,32 @@
  * brood needs /proc mounted (it opens /proc/self/fd).  A fork copies only the calling thread; what the target may then
  * safely call in a program with threads is what fork(2) says: brood_process_warnings() tells whether that was so.
  *
+ * The tree.  What a child has started through brood ends with it, and the child with its parent.  What it has started past brood
+ * (system(3), fork(2), another program that forks) lives on, unless the setup's `.tree` says otherwise:
+ *
+ *     BROOD_TREE_BROOD         nothing is done about it; the default
+ *     BROOD_TREE_WALK          a guardian, a process between this one and the child, adopts all orphans below the child
+ *                              (PR_SET_CHILD_SUBREAPER), looks through /proc for what is below itself, and kills it.  Works
+ *                              everywhere.  What has become another user's is not killed, nor waited for
+ *     BROOD_TREE_CGROUP        besides, all of it is in a control group (version 2) of its own, in this process's or in the one
+ *                              that the setup names, and is killed at once (cgroup.kill); needs a group that was delegated
+ *     BROOD_TREE_NAMESPACE     a PID namespace, with a /proc of its own.  Nothing gets out of it, and it goes in any case, the
+ *                              guardian's own death too.  Needs CAP_SYS_ADMIN, or a kernel that lets everybody make user
+ *                              namespaces; in such a one there are no other users and groups than the child's own
+ *     BROOD_TREE_BEST          CGROUP, or WALK where that is not possible
+ *
+ * With the last four, when the child ends, in whatever way, all that is left below it is killed, and join returns, and the exit
+ * code is known, when it is gone; when this process ends, in whatever way, all of it is killed.  All else is as for any child,
+ * but for this: getppid(2) in the child is the guardian, and there is no SIGCHLD for the child (there is one for the guardian).
+ * The child is killed with its parent even when it has closed all of its descriptors.  If a stranger kills the guardian, the
+ * child goes on as at BROOD_TREE_BROOD.  The guardian is a fork of this process; it keeps none of its descriptors, but pages that
+ * this process changes afterwards are kept twice.  It starts later than another child does: two births, and the making of a group
+ * or a namespace.
+ *
+ * In a namespace the child has pid 2, and getppid(2) is 0.  brood works in it, but objects that wait for one another (queues,
+ * locks, pools) must not be shared between inside and outside: those of one side would take those of the other for dead.  The
+ * child's mounts are its own.
+ *
  * Start methods.  Where a child comes from is chosen with `.start_method`, or for all with brood_set_start_method():
  *
  *     BROOD_START_FORK         it is a copy of this process, with all of its memory; the default
@@ -118,6 +144,16 @@ typedef struct brood_stream {
         int descriptor;
 } brood_stream;
 
+/* What happens to that which a child has started itself (by fork(2), system(3), another program), when the child ends, however it
+ * does, or when its parent ends.  See "The tree" above. */
+typedef enum brood_tree_level {
+        BROOD_TREE_BROOD = 0, /* what was made through brood ends with it; the rest lives on */
+        BROOD_TREE_WALK,      /* a guardian adopts whoever is orphaned below the child, and kills what it finds there */
+        BROOD_TREE_CGROUP,    /* besides, they are in a control group of their own, which the kernel kills at once */
+        BROOD_TREE_NAMESPACE, /* they are in a PID namespace of their own, all of which the kernel kills */
+        BROOD_TREE_BEST,      /* CGROUP where that is possible, else WALK: the best that the child does not notice */
+} brood_tree_level;
+
 /* What a child starts with, where that is not what its parent has.  All that it points to must stay until the start has
  * returned. */
 typedef struct brood_process_setup {
@@ -137,6 +173,7 @@ typedef struct brood_process_setup {
         uint64_t process_limit; /* of its user, when it makes one */
         int nice;               /* added to the parent's */
         const char *cgroup;     /* the directory of a control group (version 2) that it joins */
+        brood_tree_level tree;  /* what becomes of its own children */
 } brood_process_setup;
 
 /* How a child comes to be. */
@@ -168,10 +205,12 @@ typedef struct brood_process_options {
 /* Make a process object; nothing runs yet.
  * Returns 0; -EINVAL (ret_process NULL; neither or both of target and process_class; a class without run() or with
  *   reserved members set; a name that is empty or too long; a state larger than BROOD_PROCESS_STATE_MAX; a setup that cannot be: a
- *   kind of stream that there is not, a negative descriptor, NULL with a count, session and group both; an unknown start method; a
+ *   kind of stream that there is not, a negative descriptor, NULL with a count, session and group both, a level of the tree that
+ *   there is not, or one for a detached process; an unknown start method; a
  *   target's arg with another method than fork; bytes for a class, or with an arg, or more than BROOD_PROCESS_BYTES_MAX; NULL with
  *   a size; a descriptor to hand over below 3, or more than BROOD_PROCESS_DESCRIPTORS_MAX of them);
- *   -ENOTSUP (spawn or forkserver, and main() has not called brood_main(), or this is a set-user-id program);
+ *   -ENOTSUP (spawn or forkserver, and main() has not called brood_main(), or this is a set-user-id program; a level of the tree
+ *   with forkserver, or a namespace with spawn);
  *   -E2BIG (options from a newer brood); -ENOMEM; or what the class's init() returned, if that was negative.
  * Threads: any.  Processes: the object belongs to the calling process.  Signals: not async-signal-safe. */
 BROOD_API int brood_process_new_sized(brood_process **ret_process, const brood_process_options *options,
@@ -200,6 +239,8 @@ BROOD_API void *brood_process_self(brood_process *process);
  * A detached process is a second-level child: started by a child that ends at once, so that it is not a child of this
  * process, never its zombie, and not killed at its end.  Its pid is known here, it can be signalled and joined (which
  * waits for its end); its exit code is known where the kernel tells it (Linux 6.15), else -ENODATA.
+ *
+ * With a level of the tree: -EPERM (this process may not), -ENOTSUP (the machine has not what it takes), with the step "tree".
  *
  * Returns 0; -EALREADY (it was started before); -EINVAL (NULL); -EPERM (an inherited handle); -EAGAIN, -ENOMEM (fork
  *   failed; a later call may succeed); -EMFILE, -ENFILE (no descriptor left); -ENOENT (no /proc); or what went wrong with the
@@ -237,7 +278,7 @@ static inline int brood_process_exec(brood_process **ret_process, const char *co
 }
 
 /* Which step of the setup made the start fail: "session", "control group", "limits", "nice", "CPUs", "directory", "streams",
- * "descriptors"; "function", "preload" (see start); "" if none did, and for NULL.  The string is static.  Threads: any. */
+ * "descriptors"; "tree", "function", "preload" (see start); "" if none did, and for NULL.  The string is static.  Threads: any. */
 BROOD_API const char *brood_process_failed_step(const brood_process *process);
 
 /* The other end of a captured stream: of stdin (0) to write, of stdout (1) or stderr (2) to read.  It belongs to the handle; who
@@ -354,6 +395,19 @@ BROOD_API ssize_t brood_active_children(brood_process **ret_processes, size_t ro
  *   kernel cannot tell, BROOD_EXITCODE_UNKNOWN; -ECHILD (there is none); -EAGAIN, -ETIMEDOUT.
  * Threads: any; each child is returned to one of them.  Signals: restarts after EINTR. */
 BROOD_API pid_t brood_wait(int *ret_exitcode, int timeout_ms);
+
+/* ---- the tree ---- */
+
+/* The level that holds for what is below a process: that which was asked for, or which BROOD_TREE_BEST came to; BROOD_TREE_BROOD if
+ * its guardian has been killed, and before the start.  It stays after the end.
+ * -EINVAL (NULL).  Threads: any. */
+BROOD_API int brood_process_tree(const brood_process *process);
+
+/* Whether a level is possible here and now, for a child by fork or a program: it is tried, with a child that does nothing, and
+ * costs a start and a join.
+ * Returns the level (for BROOD_TREE_BEST the one that it comes to); -EINVAL (there is no such level); -EPERM (this process may
+ *   not), -ENOTSUP (the machine has not what it takes); or what else a start fails with.  Threads: any. */
+BROOD_API int brood_tree_possible(brood_tree_level level);
 
 /* ---- start methods ---- */
 

@@ -59,6 +59,11 @@ CHILD_CODE pid_t child_pid(void)
         return getpid();
 }
 
+pid_t child_parent(void)
+{
+        return getppid();
+}
+
 bool child_is_privileged(void)
 {
         return getauxval(AT_SECURE) != 0;

@@ -17,6 +17,9 @@ void child_reap(pid_t pid);
 /* The calling process's pid, from the kernel. */
 pid_t child_pid(void);
 
+/* Its parent's; 0 if that is in another PID namespace. */
+pid_t child_parent(void);
+
 /* Whether it runs with more rights than whoever chose its environment (a set-user-id program). */
 bool child_is_privileged(void);
 

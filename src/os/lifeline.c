@@ -2,6 +2,7 @@
 #include "os/lifeline.h"
 #include "os/descriptors.h"
 #include "os/errno.h"
+#include "os/pidfd.h"
 #include "os/syscall.h"
 
 #include <fcntl.h>
@@ -77,4 +78,22 @@ CHILD_CODE int lifeline_arm(int branch)
 CHILD_CODE int lifeline_keep(int branch)
 {
         return (int)kernel_call(SYS_fcntl, branch, F_SETFD, 0, 0, 0);
+}
+
+void lifeline_disarm(int branch)
+{
+        KEEP_ERRNO;
+        fcntl(branch, F_SETOWN, 0);
+}
+
+int lifeline_owner(int branch)
+{
+        KEEP_ERRNO;
+        int pid = fcntl(branch, F_GETOWN);
+        int pidfd = pid <= 0 ? -ESRCH : pidfd_of(pid);
+
+        /* The kernel names an owner only while that one has not been reaped: the pid was not another's in between. */
+        if (pidfd >= 0 && fcntl(branch, F_GETOWN) != pid)
+                descriptor_close(&pidfd);
+        return pidfd == -1 ? -ESRCH : pidfd;
 }

@@ -201,6 +201,7 @@ const char *outfit_step_name(enum outfit_step step)
                 [OUTFIT_PROGRAM] = "program",
                 [OUTFIT_FUNCTION] = "function",
                 [OUTFIT_PRELOAD] = "preload",
+                [OUTFIT_TREE] = "tree",
         };
 
         return (size_t)step < sizeof names / sizeof names[0] ? names[step] : "";

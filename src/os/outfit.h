@@ -27,6 +27,7 @@ enum outfit_step {
         OUTFIT_PROGRAM,
         OUTFIT_FUNCTION,
         OUTFIT_PRELOAD,
+        OUTFIT_TREE,
 };
 
 enum {

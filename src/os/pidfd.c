@@ -106,6 +106,18 @@ static int64_t ns_of(struct timeval time)
         return time.tv_sec * NS_PER_S + time.tv_usec * 1000;
 }
 
+struct ending ending_of(const siginfo_t *info, const struct rusage *usage)
+{
+        return (struct ending){
+                .exitcode = info->si_code == CLD_EXITED ? info->si_status : -info->si_status,
+                .core_dumped = info->si_code == CLD_DUMPED,
+                .measured = true,
+                .user_ns = ns_of(usage->ru_utime),
+                .system_ns = ns_of(usage->ru_stime),
+                .peak_memory = (int64_t)usage->ru_maxrss * 1024,
+        };
+}
+
 int pidfd_reap(int pidfd, struct ending *ret_ending)
 {
         KEEP_ERRNO;
@@ -121,13 +133,6 @@ int pidfd_reap(int pidfd, struct ending *ret_ending)
         }
         if (info.si_pid == 0)
                 return -EAGAIN;
-        *ret_ending = (struct ending){
-                .exitcode = info.si_code == CLD_EXITED ? info.si_status : -info.si_status,
-                .core_dumped = info.si_code == CLD_DUMPED,
-                .measured = true,
-                .user_ns = ns_of(usage.ru_utime),
-                .system_ns = ns_of(usage.ru_stime),
-                .peak_memory = (int64_t)usage.ru_maxrss * 1024,
-        };
+        *ret_ending = ending_of(&info, &usage);
         return 0;
 }

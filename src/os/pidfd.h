@@ -5,6 +5,7 @@
 #ifndef BROOD_OS_PIDFD_H
 #define BROOD_OS_PIDFD_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -38,6 +39,10 @@ struct ending {
  * 0 and *ret_ending; -EAGAIN (it runs, or it is another's child and that has not reaped it yet); -ENODATA (it was reaped by
  * somebody else, and the kernel, before 6.15, cannot tell). */
 int pidfd_reap(int pidfd, struct ending *ret_ending);
+
+/* The same, from what waitid(2), the system call, tells of an ended child. */
+struct rusage;
+struct ending ending_of(const siginfo_t *info, const struct rusage *usage);
 
 /* The exit code that a status of wait(2) tells: 0 to 255, or -N for signal N. */
 int exitcode_of_status(int status);

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 void signals_block_all(sigset_t *ret_before)
 {
@@ -64,6 +66,26 @@ void signals_default_sigchld(struct sigaction *ret_before)
 void signals_restore_sigchld(const struct sigaction *before)
 {
         sigaction(SIGCHLD, before, NULL);
+}
+
+int signals_sigchld_descriptor(void)
+{
+        KEEP_ERRNO;
+        sigset_t sigchld;
+
+        sigemptyset(&sigchld);
+        sigaddset(&sigchld, SIGCHLD);
+        int fd = signalfd(-1, &sigchld, SFD_CLOEXEC | SFD_NONBLOCK);
+        return fd < 0 ? -errno : fd;
+}
+
+void signals_sigchld_clear(int fd)
+{
+        KEEP_ERRNO;
+        struct signalfd_siginfo info;
+
+        while (read(fd, &info, sizeof info) == sizeof info)
+                ;
 }
 
 const char *signal_name(int signal, char buffer[SIGNAL_NAME_MAX])

@@ -21,6 +21,11 @@ void signals_ignore_none(void);
 void signals_default_sigchld(struct sigaction *ret_before);
 void signals_restore_sigchld(const struct sigaction *before);
 
+/* A descriptor that is readable when a child of this process has ended, until it is cleared; SIGCHLD is blocked and at its
+ * default. */
+int signals_sigchld_descriptor(void);
+void signals_sigchld_clear(int fd);
+
 /* "SIGKILL" for 9; "signal 40" for one without a name, written into `buffer`. */
 #define SIGNAL_NAME_MAX 24
 const char *signal_name(int signal, char buffer[SIGNAL_NAME_MAX]);

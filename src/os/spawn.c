@@ -60,6 +60,8 @@ __attribute__((no_sanitize_address)) static int run(void *arg)
         enum outfit_step step = OUTFIT_NONE;
 
         int r = lifeline_arm(spawn->branch);
+        if (r == 0 && spawn->parent != 0 && getppid() != spawn->parent)
+                r = -ESRCH;
         if (r == 0)
                 r = outfit_wear(spawn->outfit, kept, &step);
         if (r == 0)
@@ -69,6 +71,8 @@ __attribute__((no_sanitize_address)) static int run(void *arg)
         if (r < 0)
                 return fail(spawn, step, r);
         forget_handlers();
+        if (spawn->ignore_sigchld)
+                sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
         sigprocmask(SIG_SETMASK, &spawn->mask, NULL);
         char *const *argv = (char *const *)(uintptr_t)spawn->argv;
         char *const *environment = spawn->environment == NULL ? environ : (char *const *)(uintptr_t)spawn->environment;

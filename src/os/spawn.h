@@ -20,6 +20,8 @@ struct spawn {
         const struct outfit *outfit;
         int branch;    /* of the lifeline, which the program inherits */
         sigset_t mask; /* that the program starts with */
+        pid_t parent; /* 0; or the program is not run if this one, which makes it, has ended when the branch is armed */
+        bool ignore_sigchld; /* it does, though this process does not */
         int letter; /* -1; or the program is this one again, and inherits this descriptor, the branch and the outfit's `handed`
                         * under the numbers that they have, which are none of the streams' */
 

@@ -57,6 +57,7 @@ static void process_release(brood_process *process)
         free(process->self);
         free(process->bytes);
         free(process->handed);
+        free(process->group);
         free(process);
 }
 
@@ -69,7 +70,7 @@ brood_process *process_alloc(const brood_process_options *options)
                 return NULL;
         *process = (brood_process){ .options = *options };
         process->owner = child_pid();
-        process->pidfd = process->channel = -1;
+        process->pidfd = process->channel = process->guardian = -1;
         for (int i = 0; i < 3; i++)
                 process->captured[i] = -1;
         if (options->bytes != NULL)
@@ -87,6 +88,22 @@ brood_process *process_alloc(const brood_process_options *options)
                 memcpy(process->handed, options->hand_over, handed_size);
         process->options.hand_over = NULL;
         return process;
+}
+
+/* A process of the fork server's has that between itself and us already; and a spawned one must find its parent by the pid that it
+ * is told, which means nothing in another namespace. */
+static int check_tree(const brood_process_options *options)
+{
+        brood_tree_level tree = options->setup.tree;
+
+        if (tree == BROOD_TREE_BROOD)
+                return 0;
+        if (options->detached)
+                return -EINVAL;
+        return options->start_method == BROOD_START_FORKSERVER ||
+                       (options->start_method == BROOD_START_SPAWN && tree == BROOD_TREE_NAMESPACE)
+                   ? -ENOTSUP
+                   : 0;
 }
 
 /* What says how a process is started, and on what. */
@@ -108,6 +125,9 @@ static int check_start(const brood_process_options *options)
         for (size_t i = 0; i < options->hand_over_count; i++)
                 if (options->hand_over[i] < 3)
                         return -EINVAL;
+        int r = check_tree(options);
+        if (r < 0)
+                return r;
         return fork || main_arguments() != NULL ? 0 : -ENOTSUP;
 }
 
@@ -182,6 +202,7 @@ void brood_process_free(brood_process *process)
         for (int i = 0; i < 3; i++)
                 descriptor_close(&process->captured[i]);
         descriptor_close(&process->channel);
+        descriptor_close(&process->guardian);
         process_release(process);
 }
 

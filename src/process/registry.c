@@ -8,7 +8,8 @@
 #include "os/pidfd.h"
 #include "os/poller.h"
 #include "os/syscall.h"
-#include "process/server.h"
+#include "process/guardian.h"
+#include "process/told.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -218,7 +219,8 @@ void registry_report(struct registry *r, brood_process *process)
 int registry_take_branch(struct registry *r, const brood_process *process)
 {
         /* When the fork server does not answer, what has become of a child is not known, nor whether it still uses its branch. */
-        bool certain = !process->options.detached && process->options.start_method != BROOD_START_FORKSERVER;
+        bool certain = !process->options.detached && process->options.start_method != BROOD_START_FORKSERVER &&
+                       process->options.setup.tree == BROOD_TREE_BROOD; /* a guardian keeps it, too */
 
         if (!certain || r->branch_user != NULL)
                 return descriptor_above_streams(lifeline_branch(&r->line));
@@ -252,13 +254,14 @@ void registry_await_told(const brood_process *process)
 static int take_ending(struct registry *r, brood_process *process, struct ending *ret_ending)
 {
         if (process->channel >= 0 && !process->orphaned) {
-                int error = server_told(process->channel, ret_ending);
+                int error = hear_ending(process->channel, ret_ending);
                 if (error != -EPIPE)
                         return error;
                 /* Whoever adopts the server's children reaps this one, and we see its end ourselves. */
                 bool polled = process->polled;
                 poll_no_more(r, process);
                 process->orphaned = true;
+                guardian_lost(process);
                 if (polled)
                         (void)poll_for(r, process);
         }
@@ -282,6 +285,7 @@ int registry_reap(struct registry *r, brood_process *process)
         int error = take_ending(r, process, &ending);
         if (error == -EAGAIN)
                 return error;
+        guardian_end(process);
         process->ending = ending;
         process->ended_ns = clock_wall();
         poll_no_more(r, process);

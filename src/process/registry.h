@@ -63,9 +63,12 @@ struct brood_process {
         int64_t started_ns, ended_ns;
         int captured[3]; /* our ends of its captured streams; -1 */
         enum outfit_step failed_step;
-        int channel;    /* where the fork server tells how its child has ended; -1: it is none of the server's */
-        unsigned looks; /* taken in vain at how it has ended */
-        bool orphaned;  /* it is, but the server has ended */
+        int channel;           /* where the fork server, or its guardian, tells how it has ended; -1: it has neither */
+        unsigned looks;        /* taken in vain at how it has ended */
+        bool orphaned;         /* it has, but that one has ended */
+        brood_tree_level tree; /* what holds what is below it */
+        int guardian;          /* the pidfd of its guardian, which is at the other end of the channel; -1 */
+        char *group;           /* the control group that was made for it; NULL */
         bool polled; /* in the registry's poller, where a child comes only when there is reason to look for its end */
         bool is_server; /* the fork server itself */
         int (*preload)(void);

@@ -9,6 +9,7 @@
 #include "os/signals.h"
 #include "process/main.h"
 #include "process/process.h"
+#include "process/told.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -22,16 +23,6 @@ static_assert((int)SENT_HANDED + (int)BROOD_PROCESS_DESCRIPTORS_MAX <= (int)CHAN
 
 struct request {
         uint32_t handed, kept;
-};
-
-struct reply {
-        int32_t pid; /* or a negative errno; with its pidfd */
-};
-
-struct told {
-        int32_t exitcode;
-        uint32_t core_dumped;
-        int64_t user_ns, system_ns, peak_memory;
 };
 
 /* ---- the host ---- */
@@ -117,27 +108,6 @@ static int check_open(const struct outfit *outfit, enum outfit_step *ret_step)
         return 0;
 }
 
-static pid_t receive_reply(brood_process *process, int channel)
-{
-        struct reply reply;
-        bool truncated;
-        size_t count;
-        int pidfd = -1;
-
-        ssize_t n = channel_receive(channel, &reply, sizeof reply, true, &pidfd, 1, &count, &truncated);
-        if (n == sizeof reply && reply.pid > 0 && count == 1) {
-                process->pidfd = pidfd;
-                process->channel = channel;
-                return reply.pid;
-        }
-        descriptor_close(&pidfd);
-        if (n < 0)
-                return (pid_t)n;
-        if (n < (ssize_t)sizeof reply)
-                return -EPIPE;
-        return reply.pid < 0 ? reply.pid : -EMFILE; /* there was no room for the pidfd */
-}
-
 pid_t server_ask(struct registry *registry, brood_process *process, const struct birth *birth,
                  const struct letter *letter)
 {
@@ -179,34 +149,14 @@ pid_t server_ask(struct registry *registry, brood_process *process, const struct
         descriptor_close(&directory);
         descriptor_close(&null);
         if (r == 0)
-                r = receive_reply(process, ends[0]);
+                r = hear_birth(ends[0], &process->pidfd, &process->failed_step);
         if (r < 0)
                 descriptor_close(&ends[0]);
+        else
+                process->channel = ends[0];
         if (r == -EPIPE && registry->server != NULL)
                 server_end(registry);
         return r;
-}
-
-int server_told(int channel, struct ending *ret_ending)
-{
-        struct told told;
-        bool truncated;
-        size_t count;
-
-        ssize_t n = channel_receive(channel, &told, sizeof told, false, NULL, 0, &count, &truncated);
-        if (n == -EAGAIN)
-                return -EAGAIN;
-        if (n != sizeof told || told.exitcode < -64 || told.exitcode > 255)
-                return -EPIPE;
-        *ret_ending = (struct ending){
-                .exitcode = told.exitcode,
-                .core_dumped = told.core_dumped != 0,
-                .measured = true,
-                .user_ns = told.user_ns,
-                .system_ns = told.system_ns,
-                .peak_memory = told.peak_memory,
-        };
-        return 0;
 }
 
 int brood_set_forkserver_preload(int (*function)(void))
@@ -355,13 +305,6 @@ static int ward_begin(struct server *server, pid_t pid, int channel, struct ward
         return 0;
 }
 
-static void refuse(int channel, int error)
-{
-        const struct reply reply = { error };
-
-        channel_send(channel, &reply, sizeof reply, NULL, 0);
-}
-
 /* Fork a child, and tell the host of it.  Its channel is the ward's from then on. */
 static void bear(struct server *server, const struct request *request, int *fds)
 {
@@ -374,15 +317,14 @@ static void bear(struct server *server, const struct request *request, int *fds)
         }
         int r = pid < 0 ? pid : ward_begin(server, pid, fds[SENT_CHANNEL], &ward);
         if (r < 0) {
-                refuse(fds[SENT_CHANNEL], r);
+                tell_failure(fds[SENT_CHANNEL], r, OUTFIT_NONE);
                 descriptor_close(&fds[SENT_CHANNEL]);
                 if (pid > 0)
                         child_reap(pid); /* the host has it exit at the gate */
                 return;
         }
         fds[SENT_CHANNEL] = -1;
-        const struct reply reply = { pid };
-        if (channel_send(ward->channel, &reply, sizeof reply, &ward->pidfd, 1) < 0)
+        if (tell_birth(ward->channel, pid, ward->pidfd) < 0)
                 descriptor_close(&ward->channel); /* the host does not want to know any more */
 }
 
@@ -401,7 +343,7 @@ static void take_request(struct server *server)
             count == (size_t)SENT_HANDED + request.handed + request.kept)
                 bear(server, &request, fds);
         else if (count > 0)
-                refuse(fds[SENT_CHANNEL], truncated ? -EMFILE : -EUCLEAN);
+                tell_failure(fds[SENT_CHANNEL], truncated ? -EMFILE : -EUCLEAN, OUTFIT_NONE);
         for (size_t i = 0; i < count; i++)
                 descriptor_close(&fds[i]);
 }
@@ -413,15 +355,8 @@ static void bury(struct server *server, struct ward *ward)
 
         if (pidfd_reap(ward->pidfd, &ending) == -EAGAIN)
                 return;
-        const struct told told = {
-                .exitcode = ending.exitcode,
-                .core_dumped = ending.core_dumped,
-                .user_ns = ending.user_ns,
-                .system_ns = ending.system_ns,
-                .peak_memory = ending.peak_memory,
-        };
         if (ward->channel >= 0)
-                channel_send(ward->channel, &told, sizeof told, NULL, 0);
+                tell_ending(ward->channel, &ending);
         ward_end(server, ward);
 }
 

@@ -25,9 +25,6 @@
 pid_t server_ask(struct registry *registry, brood_process *process, const struct birth *birth,
                  const struct letter *letter);
 
-/* How a child of the server has ended: 0; -EAGAIN (nothing is told yet); -EPIPE (the server has ended, and nobody will tell). */
-int server_told(int channel, struct ending *ret_ending);
-
 /* The life of the server, in it. */
 _Noreturn void server_live(struct birth *birth, brood_process *process, int (*preload)(void));
 

@@ -22,7 +22,7 @@ int setup_check(const brood_process_setup *setup)
                 if (setup->keep[i] < 0)
                         return -EINVAL;
         if ((setup->keep == NULL && setup->keep_count > 0) || (setup->cpus == NULL) != (setup->cpus_count == 0) ||
-            (setup->new_session && setup->new_group))
+            (setup->new_session && setup->new_group) || (unsigned)setup->tree > BROOD_TREE_BEST)
                 return -EINVAL;
         return 0;
 }

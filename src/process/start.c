@@ -28,6 +28,7 @@
 #include "os/signals.h"
 #include "os/spawn.h"
 #include "os/syscall.h"
+#include "process/guardian.h"
 #include "process/letter.h"
 #include "process/main.h"
 #include "process/server.h"
@@ -38,7 +39,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void gate_release(struct birth *birth, bool refuse)
+void gate_release(const struct birth *birth, bool refuse)
 {
         if (refuse)
                 store_relaxed(&birth->gate->refused, birth->ticket);
@@ -46,8 +47,7 @@ static void gate_release(struct birth *birth, bool refuse)
         futex_wake(&birth->gate->released, INT_MAX);
 }
 
-/* In the child: wait for the ticket.  The lifeline is armed, so a parent that dies meanwhile ends this wait with SIGKILL. */
-CHILD_CODE static void gate_wait(const struct birth *birth)
+CHILD_CODE void gate_wait(const struct birth *birth)
 {
         for (;;) {
                 uint32_t released = load_acquire(&birth->gate->released); /* A1 */
@@ -64,6 +64,11 @@ CHILD_CODE static void arm_or_exit(const struct birth *birth)
 {
         if (lifeline_arm(birth->branch) < 0)
                 child_exit(255);
+}
+
+static bool is_guarded(const brood_process *process)
+{
+        return process->options.setup.tree != BROOD_TREE_BROOD;
 }
 
 /* In the child: have all that it starts with, or have failed in a step; the parent will then have it exit at the gate. */
@@ -239,6 +244,18 @@ static int admit(struct registry *registry, struct birth *birth, brood_process *
 
 /* ---- the methods: each 0; 0 and *ret_in_child, in the child of a fork; or a negative errno ---- */
 
+CHILD_CODE static pid_t fork_here(struct registry *registry, const struct birth *birth)
+{
+        registry->starting = true;
+        registry->giving = birth->branch;
+        pid_t pid = child_fork();
+        if (pid != 0) {
+                registry->starting = false;
+                registry->giving = -1;
+        }
+        return pid;
+}
+
 CHILD_CODE static int by_fork(struct registry *registry, struct birth *birth, brood_process *process,
                               bool *ret_in_child)
 {
@@ -249,18 +266,14 @@ CHILD_CODE static int by_fork(struct registry *registry, struct birth *birth, br
         store_relaxed(&birth->gate->grandchild, 0);
         if (child_threads() > 1)
                 process->warnings |= BROOD_WARNING_THREADS;
-        registry->starting = true;
-        registry->giving = birth->branch;
-        pid_t pid = child_fork();
+        pid_t pid = is_guarded(process) ? guardian_bear(registry, process, birth, NULL) : fork_here(registry, birth);
         if (pid == 0) {
                 birth_enter(birth, process);
                 *ret_in_child = true;
                 return 0;
         }
-        registry->starting = false;
-        registry->giving = -1;
         if (pid < 0) {
-                gate_release(birth, false);
+                gate_release(birth, true);
                 return pid;
         }
         return admit(registry, birth, process, pid);
@@ -284,6 +297,15 @@ static const char **environment_with(const char *const *environment, const char 
         return with;
 }
 
+static pid_t spawn_here(struct registry *registry, brood_process *process, struct birth *birth, struct spawn *spawn)
+{
+        if (is_guarded(process))
+                return guardian_bear(registry, process, birth, spawn);
+        pid_t pid = child_spawn(spawn, &process->pidfd);
+        process->failed_step = spawn->step;
+        return pid;
+}
+
 static int by_spawn(struct registry *registry, struct birth *birth, brood_process *process, struct letter *letter)
 {
         char variable[sizeof LETTER_VARIABLE + 12];
@@ -300,9 +322,8 @@ static int by_spawn(struct registry *registry, struct birth *birth, brood_proces
                 .letter = letter->memfd,
         };
         sigfillset(&spawn.mask); /* until the child is through the gate */
-        pid_t pid = child_spawn(&spawn, &process->pidfd);
+        pid_t pid = spawn_here(registry, process, birth, &spawn);
         free(environment);
-        process->failed_step = spawn.step;
         return pid < 0 ? pid : admit(registry, birth, process, pid);
 }
 
@@ -373,7 +394,7 @@ CHILD_CODE int process_begin(brood_process *process)
         bool by_copy = method == BROOD_START_FORK || method == BROOD_START_DEFAULT;
         struct birth birth = {
                 .second_level = process->options.detached && method != BROOD_START_FORKSERVER,
-                .fitted = !by_copy || !setup_is_plain(&process->options.setup),
+                .fitted = !by_copy || is_guarded(process) || !setup_is_plain(&process->options.setup),
         };
         if (birth.fitted) {
                 r = fitting_open(&birth.fitting, &process->options.setup);
@@ -391,10 +412,12 @@ CHILD_CODE int process_begin(brood_process *process)
                 return 0;
         signals_restore(&birth.mask);
         registry_put_branch(registry, process, &birth.branch, r == 0);
-        if (r < 0)
+        if (r < 0) {
+                guardian_end(process);
                 descriptor_close(&process->channel);
-        else
+        } else {
                 r = process->pid;
+        }
 no_child:
         if (birth.fitted)
                 keep_captured(registry, process, &birth.fitting, r > 0);
@@ -406,30 +429,29 @@ out:
 pid_t process_spawn(brood_process *process, const char *const *argv)
 {
         struct registry *registry;
-        struct fitting fitting;
+        struct birth birth = { 0 };
 
         int r = registry_lock(&registry);
         if (r < 0)
                 return r;
         registry_sweep(registry);
-        r = fitting_open(&fitting, &process->options.setup);
+        r = fitting_open(&birth.fitting, &process->options.setup);
         if (r < 0)
                 goto out;
-        int branch = r = registry_take_branch(registry, process);
+        birth.branch = r = registry_take_branch(registry, process);
         if (r >= 0) {
                 struct spawn spawn = {
                         .argv = argv,
                         .environment = process->options.setup.environment,
-                        .outfit = &fitting.outfit,
-                        .branch = branch,
+                        .outfit = &birth.fitting.outfit,
+                        .branch = birth.branch,
                         .letter = -1,
                 };
                 process->started_ns = clock_wall();
                 signals_block_all(&spawn.mask);
-                r = child_spawn(&spawn, &process->pidfd);
+                r = spawn_here(registry, process, &birth, &spawn);
                 signals_restore(&spawn.mask);
-                process->failed_step = spawn.step;
-                registry_put_branch(registry, process, &branch, r > 0);
+                registry_put_branch(registry, process, &birth.branch, r > 0);
         }
         if (r > 0) {
                 process->pid = r;
@@ -438,11 +460,12 @@ pid_t process_spawn(brood_process *process, const char *const *argv)
                 if (error < 0) {
                         pidfd_signal(process->pidfd, SIGKILL);
                         pidfd_wait(process->pidfd, DEADLINE_NEVER);
+                        registry_await_told(process);
                         registry_reap(registry, process);
                         r = error;
                 }
         }
-        keep_captured(registry, process, &fitting, r > 0);
+        keep_captured(registry, process, &birth.fitting, r > 0);
 out:
         registry_unlock();
         return r;

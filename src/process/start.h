@@ -20,6 +20,11 @@ struct birth {
         sigset_t mask; /* the parent's, and the child's from its first own instruction on */
 };
 
+/* In the parent: let the ticket through, or have whoever has it exit.  In the child: wait for that; the lifeline is armed, so a
+ * parent that dies meanwhile ends the wait with SIGKILL. */
+void gate_release(const struct birth *birth, bool refuse);
+void gate_wait(const struct birth *birth);
+
 /* Start a (new) handle's child by its method: its pid in the parent, 0 in a forked child, or a negative errno and
  * process->failed_step. */
 pid_t process_begin(brood_process *process);

@@ -7,16 +7,24 @@
  * linker where there is one; and the fork server, from its own: the parent's calls must end, with success or an error that says
  * what happened, and its next start must succeed.
  *
+ * And under a guardian, at each level of the tree: the parent, whose child has a daemon of its own, then the guardian, the floor of
+ * a namespace, and the child.  No control group may be left over either.
+ *
  * How many instructions of each are tried, evenly spread and at a random offset, is set by --rounds N (or BROOD_TEST_ROUNDS).
  */
 #include "check.h"
 #include "step.h"
 
+#include "os/cgroup.h"
+
 #include <brood/process.h>
 
+#include <dirent.h>
+#include <limits.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 
 #define FOR_EACH_METHOD(m)                                                                                             \
         for (brood_start_method m = BROOD_START_FORK; m <= BROOD_START_FORKSERVER; m = (brood_start_method)(m + 1))
@@ -28,6 +36,7 @@ enum {
 };
 
 static const char *const method_names[] = { "", "fork", "spawn", "forkserver" };
+static const char *const tree_names[] = { "", ", a walk", ", a group", ", a namespace" };
 
 /* Orphans come to the test process: it sees each of them end. */
 static void adopt_orphans(void)
@@ -45,10 +54,26 @@ static bool is_alone(void *unused)
         return pid < 0 && errno == ECHILD;
 }
 
+/* Who has made it does not matter: nobody else runs here. */
+static void expect_no_group(const char *what, long k)
+{
+        char path[PATH_MAX];
+        if (cgroup_own(path, sizeof path) < 0)
+                return;
+        DIR *directory = opendir(path);
+        for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;)
+                if (strncmp(entry->d_name, "brood-", 6) == 0)
+                        fail_msg("%s, killed after %ld instructions, has left the control group %s", what, k,
+                                 entry->d_name);
+        if (directory != NULL)
+                closedir(directory);
+}
+
 static void expect_all_gone(const char *what, long k)
 {
         if (!support_until(is_alone, NULL, CHECK_HANG_MS))
                 fail_msg("%s, killed after %ld instructions, has left processes behind", what, k);
+        expect_no_group(what, k);
 }
 
 static void need_steps(void)
@@ -81,6 +106,7 @@ static int wait_for_ever(void *unused)
 struct parent {
         brood_start_method method;
         bool warm, detached; /* there has been another start before */
+        brood_tree_level tree;
         brood_process *process;
 };
 
@@ -90,9 +116,27 @@ static int return_five(void *unused)
         return 5;
 }
 
-static int one_life(brood_start_method method, int (*target)(void *), bool detached, brood_process **ret_process)
+/* A target with a daemon, which has nothing of its parents' any more. */
+static int have_a_daemon(void *unused)
 {
-        const brood_process_options options = { .target = target, .start_method = method, .detached = detached };
+        if (fork() == 0) {
+                setsid();
+                if (fork() != 0)
+                        _exit(0);
+                syscall(SYS_close_range, 0, ~0U, 0);
+        }
+        return wait_for_ever(unused);
+}
+
+static int one_life(brood_start_method method, int (*target)(void *), bool detached, brood_tree_level tree,
+                    brood_process **ret_process)
+{
+        const brood_process_options options = {
+                .target = target,
+                .start_method = method,
+                .detached = detached,
+                .setup = { .tree = tree },
+        };
         return brood_process_new(ret_process, &options);
 }
 
@@ -106,13 +150,15 @@ static int parent_prepare(void *arg)
         sigaddset(&signals, SIGCHLD);
         sigprocmask(SIG_BLOCK, &signals, NULL);
         if (parent->warm) {
-                require_int(one_life(parent->method, return_five, false, &p), 0);
+                require_int(one_life(parent->method, return_five, false, parent->tree, &p), 0);
                 require_int(brood_process_start(p), 0);
                 require_int(brood_process_join(p, BROOD_FOREVER), 0);
                 brood_process_free(p);
         }
-        return one_life(parent->method, parent->detached ? return_five : wait_for_ever, parent->detached,
-                        &parent->process);
+        int (*target)(void *) = parent->tree != BROOD_TREE_BROOD ? have_a_daemon
+                                : parent->detached               ? return_five
+                                                                 : wait_for_ever;
+        return one_life(parent->method, target, parent->detached, parent->tree, &parent->process);
 }
 
 static void parent_call(void *arg)
@@ -125,16 +171,16 @@ static void parent_call(void *arg)
         brood_process_join(parent->process, BROOD_FOREVER);
 }
 
-static void kill_parents(brood_start_method method, bool warm, bool detached)
+static void kill_parents(brood_start_method method, bool warm, bool detached, brood_tree_level tree)
 {
         struct step_mark *mark = check_shared(sizeof *mark);
-        struct parent parent = { method, warm, detached, NULL };
+        struct parent parent = { method, warm, detached, tree, NULL };
         const struct step_victim victim = { parent_prepare, parent_call, &parent, mark };
         int kills = support_rounds(KILLS_OF_PARENTS);
         long total, k;
         char what[80];
-        snprintf(what, sizeof what, "a parent by %s%s%s", method_names[method], warm ? "" : ", its first start",
-                 detached ? ", detached" : "");
+        snprintf(what, sizeof what, "a parent by %s%s%s%s", method_names[method], warm ? "" : ", its first start",
+                 detached ? ", detached" : "", tree_names[tree]);
         int64_t longest = 0;
         pid_t pid = step_start(&victim);
         assert_true(pid > 0);
@@ -165,28 +211,41 @@ static void test_parent_killed(void **state)
         adopt_orphans();
         FOR_EACH_METHOD(m)
         {
-                kill_parents(m, true, false);
-                kill_parents(m, true, true);
+                kill_parents(m, true, false, BROOD_TREE_BROOD);
+                kill_parents(m, true, true, BROOD_TREE_BROOD);
         }
-        kill_parents(BROOD_START_FORKSERVER, false, false);
+        kill_parents(BROOD_START_FORKSERVER, false, false, BROOD_TREE_BROOD);
+}
+
+static void test_parent_with_guardian_killed(void **state)
+{
+        (void)state;
+        need_steps();
+        adopt_orphans();
+        for (int tree = BROOD_TREE_WALK; tree <= BROOD_TREE_NAMESPACE; tree++)
+                if (brood_tree_possible((brood_tree_level)tree) == tree)
+                        kill_parents(BROOD_START_FORK, true, false, (brood_tree_level)tree);
 }
 
 /* ---- the child, and the server ---- */
 
 /* A parent that looks at each result; 0 if all of them are honest. */
-static int watchful_parent(brood_start_method method)
+static int watchful_parent(brood_start_method method, brood_tree_level tree)
 {
         brood_process *p;
+        /* A guardian that is stepped through its look at /proc takes its time. */
+        int limit = tree == BROOD_TREE_BROOD ? CHECK_HANG_MS : 12 * CHECK_HANG_MS;
         for (int i = 0; i < 2; i++) {
                 int code = -1000;
-                require_int(one_life(method, return_five, false, &p), 0);
+                require_int(one_life(method, return_five, false, tree, &p), 0);
                 int r = brood_process_start(p);
                 require(r == 0 || (i == 0 && (r == -EAGAIN || r == -EPIPE)));
                 if (r == 0) {
-                        require_int(brood_process_join(p, CHECK_HANG_MS), 0);
+                        require_int(brood_process_join(p, limit), 0);
                         r = brood_process_exitcode(p, &code);
-                        /* By a server that was killed, where the kernel does not tell. */
-                        require(r == 0 || (r == -ENODATA && method == BROOD_START_FORKSERVER));
+                        /* By a server or a guardian that was killed, where the kernel does not tell. */
+                        require(r == 0 ||
+                                (r == -ENODATA && (method == BROOD_START_FORKSERVER || tree != BROOD_TREE_BROOD)));
                         require(r < 0 || code == 5 || (i == 0 && code == -SIGKILL));
                 }
                 brood_process_free(p);
@@ -199,6 +258,8 @@ static int watchful_parent(brood_start_method method)
  * instructions; the others run as they like. */
 struct trace {
         pid_t parent, victim;
+        brood_start_method method;
+        brood_tree_level tree;
         int begun, wanted;
         long steps, done;
         pid_t known[16]; /* that have had their first stop */
@@ -248,7 +309,7 @@ static void share_a_cpu(cpu_set_t *ret_before)
 }
 
 /* The parent's result. */
-static int trace_births(brood_start_method method, struct trace *trace)
+static int trace_births(struct trace *trace)
 {
         cpu_set_t before;
         int status, result = -1;
@@ -259,7 +320,7 @@ static int trace_births(brood_start_method method, struct trace *trace)
         if (pid == 0) {
                 ptrace(PTRACE_TRACEME, 0, NULL, NULL);
                 raise(SIGSTOP);
-                _exit(watchful_parent(method));
+                _exit(watchful_parent(trace->method, trace->tree));
         }
         assert_int_equal(waitpid(pid, &status, __WALL), pid);
         assert_true(WIFSTOPPED(status));
@@ -278,46 +339,65 @@ static int trace_births(brood_start_method method, struct trace *trace)
         return result;
 }
 
-static void kill_the_nth(brood_start_method method, int n, const char *what)
+static void kill_the_nth(brood_start_method method, brood_tree_level tree, int n, const char *what)
 {
         int kills = support_rounds(KILLS_OF_CHILDREN);
-        struct trace all = { .wanted = n, .steps = STEPS_MOST };
-        assert_int_equal(trace_births(method, &all), 0);
+        struct trace all = { .method = method, .tree = tree, .wanted = n, .steps = STEPS_MOST };
+        assert_int_equal(trace_births(&all), 0);
         assert_true(all.begun >= n && all.done > 0);
         long total = all.done, killed = 0;
         for (int i = 0; i < kills; i++) {
-                struct trace trace = { .wanted = n, .steps = place(i, kills, total) };
-                int result = trace_births(method, &trace);
+                struct trace trace = { .method = method, .tree = tree, .wanted = n, .steps = place(i, kills, total) };
+                int result = trace_births(&trace);
                 if (result != 0)
-                        fail_msg("%s by %s, killed after %ld of %ld instructions: the parent ended with %d", what,
-                                 method_names[method], trace.steps, total, result);
+                        fail_msg("%s by %s%s, killed after %ld of %ld instructions: the parent ended with %d", what,
+                                 method_names[method], tree_names[tree], trace.steps, total, result);
+                expect_no_group(what, trace.steps);
                 killed += trace.done > trace.steps;
         }
-        print_message("%s by %s: %ld kills in %ld instructions\n", what, method_names[method], killed, total);
+        print_message("%s by %s%s: %ld kills in %ld instructions\n", what, method_names[method], tree_names[tree],
+                      killed, total);
 }
 
 static void test_child_killed(void **state)
 {
         (void)state;
         need_steps();
-        kill_the_nth(BROOD_START_FORK, 1, "a child");
-        kill_the_nth(BROOD_START_SPAWN, 1, "a child");
-        kill_the_nth(BROOD_START_FORKSERVER, 2, "a child");
+        kill_the_nth(BROOD_START_FORK, BROOD_TREE_BROOD, 1, "a child");
+        kill_the_nth(BROOD_START_SPAWN, BROOD_TREE_BROOD, 1, "a child");
+        kill_the_nth(BROOD_START_FORKSERVER, BROOD_TREE_BROOD, 2, "a child");
 }
 
 static void test_server_killed(void **state)
 {
         (void)state;
         need_steps();
-        kill_the_nth(BROOD_START_FORKSERVER, 1, "a server");
+        kill_the_nth(BROOD_START_FORKSERVER, BROOD_TREE_BROOD, 1, "a server");
+}
+
+static void test_guardian_killed(void **state)
+{
+        (void)state;
+        need_steps();
+        adopt_orphans();
+        for (int tree = BROOD_TREE_WALK; tree <= BROOD_TREE_NAMESPACE; tree++) {
+                brood_tree_level level = (brood_tree_level)tree;
+                int n = 1;
+                if (brood_tree_possible(level) != tree)
+                        continue;
+                kill_the_nth(BROOD_START_FORK, level, n++, "a guardian");
+                if (level == BROOD_TREE_NAMESPACE)
+                        kill_the_nth(BROOD_START_FORK, level, n++, "a floor");
+                kill_the_nth(BROOD_START_FORK, level, n, "a child");
+        }
 }
 
 int main(int argc, char **argv)
 {
         static const struct CMUnitTest tests[] = {
-                support_test(test_parent_killed),
-                support_test(test_child_killed),
-                support_test(test_server_killed),
+                support_test(test_parent_killed),   support_test(test_child_killed),
+                support_test(test_server_killed),   support_test(test_parent_with_guardian_killed),
+                support_test(test_guardian_killed),
         };
         if (brood_main(argc, argv) < 0)
                 return 1;
