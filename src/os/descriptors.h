@@ -25,7 +25,8 @@ int descriptor_set_add(struct descriptor_set *set, int fd); /* 0 or -ENOMEM */
 void descriptor_set_remove(struct descriptor_set *set, int fd);
 void descriptor_set_close(const struct descriptor_set *set); /* at one stroke where they lie side by side */
 
-/* The open descriptor `number` becomes what *fd is, which is closed, whatever comes of it.  0 or a negative errno: it is as it was. */
+/* The open descriptor `number` becomes what *fd is, which is closed, whatever comes of it.  0, or a negative errno: it is as it
+ * was. */
 int descriptor_become(int number, int *fd);
 
 /* A descriptor whose number is none of the three streams', close-on-exec: this one, or a duplicate for which it is closed.  A
