@@ -124,6 +124,8 @@ fi
 # PID 1, with both.
 tests_of "processes, every host" 3600 build -- --suite matrix
 
+BROOD_TEST_ROUNDS=100000 tests_of "processes, 100,000 in a row" 1200 build -- "scale fork" "scale spawn" "scale forkserver"
+
 # A minute of kills in the queue, and the kill after every instruction rather than after some of them.
 BROOD_TEST_ROUNDS=60 tests_of "storm, a minute" 300 build -- storm
 BROOD_TEST_ROUNDS=60 tests_of "storm of sync, a minute" 300 build -- "storm of sync"

@@ -303,7 +303,7 @@ int gate_pass(struct gate *gate)
 void gate_open(struct gate *gate)
 {
         /* A byte for each who may wait: an end of file would need all the children to have closed the write end. */
-        static const char bytes[256];
+        static const char bytes[4096];
         assert_int_equal(write(gate->fds[1], bytes, sizeof bytes), sizeof bytes);
         for (int i = 0; i < 2; i++) {
                 forget_descriptor(gate->fds[i]);

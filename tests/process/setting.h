@@ -92,7 +92,7 @@ int in_child(int (*function)(void *arg), void *arg);
 /* End a plain child with SIGKILL and see to it that it is reaped, whatever the setting. */
 void end_plain_child(pid_t pid);
 
-/* A gate: up to 256 children wait in gate_pass() until the parent opens it. */
+/* A gate: up to 4,096 children wait in gate_pass() until the parent opens it. */
 struct gate {
         int fds[2];
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/process/test_init.c: a host that is PID 1 of a PID namespace, as the one program of a container is: it adopts what loses its
- * parent, the kernel keeps signals from it for which it has no handler, and its end is the end of all.  With a /proc of the
+ * tests/process/test_init.c: a host that is PID 1 of a PID namespace, as the one program of a container is: it adopts what loses
+ * its parent, the kernel keeps signals from it for which it has no handler, and its end is the end of all.  With a /proc of the
  * namespace, and with the one of the machine, in which no pid is what the host takes it for.
  */
 #include "namespace.h"

@@ -8,8 +8,8 @@
  * to it and are reaped there, so that a zombie below the test process is always one that the test process forgot), and each test
  * is wrapped: a test that leaves behind a process, a zombie, a descriptor, a shared mapping of a memfd, or a name in
  * /dev/shm, fails.  A forked child that fails an assertion ends with exit code 99; a test that crashes ends the program.
- * With BROOD_TEST_INIT in the environment the test process is PID 1 of a PID namespace, with a /proc of its own, and adopts what loses
- * its parent; the watcher stays outside.  Where that is not allowed, the exit status is 77.
+ * With BROOD_TEST_INIT in the environment the test process is PID 1 of a PID namespace, with a /proc of its own, and adopts what
+ * loses its parent; the watcher stays outside.  Where that is not allowed, the exit status is 77.
  * If no test ran to its end and none failed (all were skipped), the exit status is 77.
  *
  * No sleeps as synchronisation in tests: use pipes, queues, futexes, or support_until().
