@@ -18,12 +18,19 @@
  *     large-host                    times that a start takes longer from a parent that has touched 4 GiB than from one of 10 MiB
  *         brood                     by the fork server
  *         fork                      fork, _exit, waitid
+ *     start-join-many               times that one takes longer beside 2,000 children that are alive than beside 10
+ *         brood                     by fork
+ *         brood_forkserver          by the fork server
+ *         fork                      fork, _exit, waitid, beside children of a bare fork: what the kernel makes of it
+ *         fork_pidfd                the same, beside children for each of which there is a pidfd
  */
 #include "bench.h"
 
 #include <brood/process.h>
 
 #include <spawn.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 extern char **environ;
 
@@ -238,6 +245,122 @@ static double times_of(void (*one)(void), uint64_t count)
         return 2 * large / (before + after);
 }
 
+/* ---- many alive ---- */
+
+enum { FEW = 10, MANY = 2000, MANY_SMOKE = 50 };
+
+static int stay(void *arg)
+{
+        (void)arg;
+        while (pause() < 0)
+                ;
+        return 0;
+}
+
+/* A child that stays until it is ended: a handle, or a pid with or without a pidfd. */
+struct alive {
+        brood_process *process;
+        pid_t pid;
+        int pidfd;
+};
+
+static void alive_by(struct alive *a, brood_start_method method)
+{
+        check_result(
+            brood_process_new(&a->process, &(brood_process_options){ .target = stay, .start_method = method }));
+        check_result(brood_process_start(a->process));
+}
+
+static void alive_by_brood(struct alive *a)
+{
+        alive_by(a, BROOD_START_FORK);
+}
+
+static void alive_by_forkserver(struct alive *a)
+{
+        alive_by(a, BROOD_START_FORKSERVER);
+}
+
+static void alive_by_fork(struct alive *a)
+{
+        a->pid = fork();
+        if (a->pid < 0)
+                bench_die("fork: %s", strerror(errno));
+        if (a->pid > 0)
+                return;
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        stay(NULL);
+}
+
+static void alive_by_fork_pidfd(struct alive *a)
+{
+        alive_by_fork(a);
+        a->pidfd = (int)syscall(SYS_pidfd_open, a->pid, 0);
+        if (a->pidfd < 0)
+                bench_die("pidfd_open: %s", strerror(errno));
+}
+
+static void end_alive(struct alive *a)
+{
+        brood_process_free(a->process);
+        if (a->pid > 0) {
+                kill(a->pid, SIGKILL);
+                waitpid(a->pid, NULL, 0);
+        }
+        if (a->pidfd > 0)
+                close(a->pidfd);
+}
+
+static double us_beside(int alive, void (*make)(struct alive *), void (*one)(void), uint64_t count)
+{
+        struct alive *all = calloc((size_t)alive, sizeof *all);
+
+        if (all == NULL)
+                bench_die("no memory");
+        for (int i = 0; i < alive; i++)
+                make(&all[i]);
+        double median = median_us_of(one, count);
+        for (int i = 0; i < alive; i++)
+                end_alive(&all[i]);
+        free(all);
+        return median;
+}
+
+static void allow_descriptors(rlim_t count)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_max < count)
+                bench_skip("fewer than %d descriptors allowed", (int)count);
+        if (limit.rlim_cur >= count)
+                return;
+        limit.rlim_cur = count;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+                bench_die("setrlimit: %s", strerror(errno));
+}
+
+static double times_of_many(const char *peer, uint64_t count)
+{
+        static const struct {
+                const char *peer;
+                void (*make)(struct alive *), (*one)(void);
+        } all[] = {
+                { "brood", alive_by_brood, one_brood },
+                { "brood_forkserver", alive_by_forkserver, one_forkserver },
+                { "fork", alive_by_fork, one_fork },
+                { "fork_pidfd", alive_by_fork_pidfd, one_fork },
+        };
+        size_t i = 0;
+
+        while (strcmp(all[i].peer, peer) != 0)
+                i++;
+        allow_descriptors(3 * MANY);
+        double before = us_beside(FEW, all[i].make, all[i].one, count);
+        double many = us_beside(count < 20 ? MANY_SMOKE : MANY, all[i].make, all[i].one, count);
+        double after = us_beside(FEW, all[i].make, all[i].one, count);
+        return 2 * many / (before + after);
+}
+
 int main(int argc, char **argv)
 {
         if (argc > 1 && !strcmp(argv[1], NOTHING))
@@ -260,6 +383,10 @@ int main(int argc, char **argv)
                 { "exec-in-turn", "brood", one_exec, one_true },
                 { "large-host", "brood", one_forkserver, NULL },
                 { "large-host", "fork", one_fork, NULL },
+                { "start-join-many", "brood", NULL, NULL },
+                { "start-join-many", "brood_forkserver", NULL, NULL },
+                { "start-join-many", "fork", NULL, NULL },
+                { "start-join-many", "fork_pidfd", NULL, NULL },
         };
 
         for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
@@ -267,6 +394,8 @@ int main(int argc, char **argv)
                         continue;
                 if (all[i].other != NULL)
                         bench_report("process", &o, times_in_turn(all[i].one, all[i].other, o.count), "times");
+                else if (!strcmp(o.figure, "start-join-many"))
+                        bench_report("process", &o, times_of_many(o.peer, o.count), "times");
                 else if (!strcmp(o.figure, "large-host"))
                         bench_report("process", &o, times_of(all[i].one, o.count), "times");
                 else
@@ -275,6 +404,8 @@ int main(int argc, char **argv)
         }
         bench_options_unknown(
             &o, "start-join of brood, fork; start-join-spawn of brood, posix_spawn; start-join-forkserver of "
-                "brood; exec of brood, posix_spawn; fork-in-turn, exec-in-turn of brood; large-host of brood, fork");
+                "brood; exec of brood, posix_spawn; fork-in-turn, exec-in-turn of brood; large-host of brood, fork; "
+                "start-join-many of "
+                "brood, brood_forkserver, fork, fork_pidfd");
         return 1;
 }

@@ -267,6 +267,8 @@ def all_figures(builddir, corpus):
                {"brood": (500, 5)}, bar=1.0),
         figure("process.large-host", "a start by the fork server from a host of 4 GiB, over one of 10 MiB", "times", False,
                {"brood": (1000, 3), "fork": (30, 3)}, bar=1.2),
+        figure("process.start-join-many", "start and join beside 2,000 children that are alive, over beside 10", "times", False,
+               {"brood": (500, 5), "brood_forkserver": (500, 5), "fork": (500, 5), "fork_pidfd": (500, 5)}, bar=2),
         figure("sync.lock", "acquire and release a Lock that nobody else wants", "ns", False,
                {"brood": (20_000_000, 2000), "cas": (50_000_000, 2000), "robust": (10_000_000, 2000),
                 "sem": (10_000_000, 2000), py: (500_000, 200)},

@@ -120,6 +120,12 @@ elif gate "aarch64: cmocka" 300 bash -c aarch64; then
         skip "aarch64: proc, kill and stress" "the emulator has no ptrace, and its processes are not what /proc says of them"
 fi
 
+# Every test of processes in every host: by each start method, with each thing that a host does about SIGCHLD, with busy threads, as
+# PID 1, with both.
+tests_of "processes, every host" 3600 build -- --suite matrix
+
+BROOD_TEST_ROUNDS=100000 tests_of "processes, 100,000 in a row" 1200 build -- "scale fork" "scale spawn" "scale forkserver"
+
 # A minute of kills in the queue, and the kill after every instruction rather than after some of them.
 BROOD_TEST_ROUNDS=60 tests_of "storm, a minute" 300 build -- storm
 BROOD_TEST_ROUNDS=60 tests_of "storm of sync, a minute" 300 build -- "storm of sync"

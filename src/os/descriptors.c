@@ -44,6 +44,66 @@ CHILD_CODE void descriptors_leave(int *const fds[], size_t count)
         }
 }
 
+enum { WORD_BITS = 64 };
+
+int descriptor_set_add(struct descriptor_set *set, int fd)
+{
+        size_t word = (size_t)fd / WORD_BITS;
+
+        if (word >= set->count) {
+                size_t count = 2 * word + 1;
+                uint64_t *words = realloc(set->words, count * sizeof *words);
+                if (words == NULL)
+                        return -ENOMEM;
+                memset(words + set->count, 0, (count - set->count) * sizeof *words);
+                set->words = words;
+                set->count = count;
+        }
+        set->words[word] |= UINT64_C(1) << fd % WORD_BITS;
+        return 0;
+}
+
+void descriptor_set_remove(struct descriptor_set *set, int fd)
+{
+        if (fd >= 0 && (size_t)fd / WORD_BITS < set->count)
+                set->words[fd / WORD_BITS] &= ~(UINT64_C(1) << fd % WORD_BITS);
+}
+
+/* The first number from here on that is in the set, or that is not; the set's end if there is none. */
+static size_t next_that(const struct descriptor_set *set, size_t fd, bool is_in)
+{
+        for (; fd < set->count * WORD_BITS; fd = (fd / WORD_BITS + 1) * WORD_BITS) {
+                uint64_t word = set->words[fd / WORD_BITS];
+                uint64_t left = (is_in ? word : ~word) >> fd % WORD_BITS;
+                if (left != 0)
+                        return fd + (size_t)__builtin_ctzll(left);
+        }
+        return fd;
+}
+
+void descriptor_set_close(const struct descriptor_set *set)
+{
+        KEEP_ERRNO;
+        size_t end = set->count * WORD_BITS, last;
+
+        for (size_t first = next_that(set, 0, true); first < end; first = next_that(set, last, true)) {
+                last = next_that(set, first, false);
+                if (syscall(SYS_close_range, (unsigned)first, (unsigned)last - 1, 0) == 0)
+                        continue;
+                for (size_t fd = first; fd < last; fd++)
+                        close((int)fd);
+        }
+}
+
+int descriptor_become(int number, int *fd)
+{
+        KEEP_ERRNO;
+        int r = dup3(*fd, number, O_CLOEXEC) < 0 ? -errno : 0;
+
+        descriptor_close(fd);
+        return r;
+}
+
 int descriptor_above_streams(int fd)
 {
         KEEP_ERRNO;

@@ -16,6 +16,19 @@ void descriptor_close(int *fd);
 /* In a forked child: close some, each another, and forget them; those that lie side by side at one stroke. */
 void descriptors_leave(int *const fds[], size_t count);
 
+/* Descriptors that a forked child is to close, however many: a bit for each number.  Zero is the empty set. */
+struct descriptor_set {
+        uint64_t *words;
+        size_t count;
+};
+int descriptor_set_add(struct descriptor_set *set, int fd); /* 0 or -ENOMEM */
+void descriptor_set_remove(struct descriptor_set *set, int fd);
+void descriptor_set_close(const struct descriptor_set *set); /* at one stroke where they lie side by side */
+
+/* The open descriptor `number` becomes what *fd is, which is closed, whatever comes of it.  0, or a negative errno: it is as it
+ * was. */
+int descriptor_become(int number, int *fd);
+
 /* A descriptor whose number is none of the three streams', close-on-exec: this one, or a duplicate for which it is closed.  A
  * negative errno, also if it is given one. */
 int descriptor_above_streams(int fd);

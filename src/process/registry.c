@@ -202,13 +202,13 @@ void registry_report(struct registry *r, brood_process *process)
         if (!process->waitable)
                 return;
         process->waitable = false;
-        for (brood_process **at = &r->ended; *at != NULL; at = &(*at)->next) {
-                if (*at != process)
-                        continue;
-                *at = process->next;
-                if (r->ended_end == &process->next)
-                        r->ended_end = at;
-                break;
+        if (process->ended_at != NULL) {
+                *process->ended_at = process->ended_next;
+                if (process->ended_next != NULL)
+                        process->ended_next->ended_at = process->ended_at;
+                else
+                        r->ended_end = process->ended_at;
+                process->ended_at = NULL;
         }
         if (--r->waitable == 0 && r->sleepers > 0) {
                 eventfd_raise(r->none_left);
@@ -222,8 +222,16 @@ int registry_take_branch(struct registry *r, const brood_process *process)
         bool certain = !process->options.detached && process->options.start_method != BROOD_START_FORKSERVER &&
                        process->options.setup.tree == BROOD_TREE_BROOD; /* a guardian keeps it, too */
 
-        if (!certain || r->branch_user != NULL)
-                return descriptor_above_streams(lifeline_branch(&r->line));
+        if (!certain || r->branch_user != NULL) {
+                int branch = descriptor_above_streams(lifeline_branch(&r->line));
+                if (!certain || branch < 0)
+                        return branch;
+                /* The one before lives on, and has its branch; who starts many beside it is not to open one for each.  Under the
+                 * same number, so that what a child closes still lies side by side. */
+                int error = descriptor_become(r->branch, &branch);
+                if (error < 0)
+                        return error;
+        }
         r->branch_user = process;
         return r->branch;
 }
@@ -300,9 +308,10 @@ int registry_reap(struct registry *r, brood_process *process)
                 r->branch_user = NULL;
         store_release(&process->state, PROCESS_ENDED);
         if (process->waitable) {
-                process->next = NULL;
+                process->ended_next = NULL;
+                process->ended_at = r->ended_end;
                 *r->ended_end = process;
-                r->ended_end = &process->next;
+                r->ended_end = &process->ended_next;
         }
         return 0;
 }

@@ -72,11 +72,11 @@ struct brood_process {
         bool polled; /* in the registry's poller, where a child comes only when there is reason to look for its end */
         bool is_server; /* the fork server itself */
         int (*preload)(void);
-        unsigned warnings;   /* about its start */
-        bool hidden;         /* one of brood's own helpers: brood_wait() does not return it */
-        bool signals_stay;   /* in the child: all signals stay blocked, the mask is in `mask` */
-        bool waitable;       /* counted in the registry: a child that was neither joined nor returned by brood_wait() */
-        brood_process *next; /* in the registry's list of ended ones, if waitable */
+        unsigned warnings; /* about its start */
+        bool hidden;       /* one of brood's own helpers: brood_wait() does not return it */
+        bool signals_stay; /* in the child: all signals stay blocked, the mask is in `mask` */
+        bool waitable;     /* counted in the registry: a child that was neither joined nor returned by brood_wait() */
+        brood_process **ended_at, *ended_next;     /* in the registry's list of ended ones, if waitable */
         brood_process **running_at, *running_next; /* in its list of those that run */
         sigset_t mask;
 };

@@ -192,13 +192,12 @@ int brood_forkserver_stop(void)
 /* A child of the server. */
 struct ward {
         int pidfd, channel;
-        struct ward *next, **at;
 };
 
 struct server {
         int control, poller;
-        struct ward *wards;
-        struct sigaction sigchld; /* as the preload left it: a child's */
+        struct descriptor_set wards; /* their pidfds and channels */
+        struct sigaction sigchld;    /* as the preload left it: a child's */
 };
 
 /* In a child of the server: what is the server's goes, its other children's channels above all. */
@@ -206,10 +205,7 @@ static void leave_server(struct server *server)
 {
         descriptor_close(&server->control);
         descriptor_close(&server->poller);
-        for (struct ward *ward = server->wards; ward != NULL; ward = ward->next) {
-                descriptor_close(&ward->pidfd);
-                descriptor_close(&ward->channel);
-        }
+        descriptor_set_close(&server->wards);
         signals_restore_sigchld(&server->sigchld);
 }
 
@@ -273,14 +269,18 @@ static _Noreturn void live(const struct request *request, int *fds)
         process_run(process);
 }
 
+static void ward_leave_channel(struct server *server, struct ward *ward)
+{
+        descriptor_set_remove(&server->wards, ward->channel);
+        descriptor_close(&ward->channel);
+}
+
 static void ward_end(struct server *server, struct ward *ward)
 {
         poller_remove(server->poller, ward->pidfd);
-        *ward->at = ward->next;
-        if (ward->next != NULL)
-                ward->next->at = ward->at;
+        descriptor_set_remove(&server->wards, ward->pidfd);
         descriptor_close(&ward->pidfd);
-        descriptor_close(&ward->channel);
+        ward_leave_channel(server, ward);
         free(ward);
 }
 
@@ -291,16 +291,19 @@ static int ward_begin(struct server *server, pid_t pid, int channel, struct ward
         if (ward == NULL)
                 return -ENOMEM;
         int pidfd = pidfd_of(pid);
-        int r = pidfd < 0 ? pidfd : poller_add(server->poller, pidfd, ward);
+        int r = pidfd < 0 ? pidfd : descriptor_set_add(&server->wards, pidfd);
+        if (r == 0)
+                r = descriptor_set_add(&server->wards, channel);
+        if (r == 0)
+                r = poller_add(server->poller, pidfd, ward);
         if (r < 0) {
+                descriptor_set_remove(&server->wards, pidfd);
+                descriptor_set_remove(&server->wards, channel);
                 descriptor_close(&pidfd);
                 free(ward);
                 return r;
         }
-        *ward = (struct ward){ pidfd, channel, server->wards, &server->wards };
-        if (ward->next != NULL)
-                ward->next->at = &ward->next;
-        server->wards = ward;
+        *ward = (struct ward){ pidfd, channel };
         *ret_ward = ward;
         return 0;
 }
@@ -325,7 +328,7 @@ static void bear(struct server *server, const struct request *request, int *fds)
         }
         fds[SENT_CHANNEL] = -1;
         if (tell_birth(ward->channel, pid, ward->pidfd) < 0)
-                descriptor_close(&ward->channel); /* the host does not want to know any more */
+                ward_leave_channel(server, ward); /* the host does not want to know any more */
 }
 
 static void take_request(struct server *server)

@@ -503,6 +503,54 @@ static void test_descriptors(void **state)
         assert_true(n > 0 && (size_t)n == strlen(text));
 }
 
+/* In a child: closed are those of the set, and no other. */
+static void test_descriptor_set(void **state)
+{
+        (void)state;
+        enum { COUNT = 150 };
+        struct descriptor_set set = { 0 };
+        int fds[COUNT];
+        bool in[COUNT];
+
+        descriptor_set_close(&set);
+        descriptor_set_remove(&set, -1);
+        descriptor_set_remove(&set, 3);
+        for (int i = 0; i < COUNT; i++) {
+                fds[i] = eventfd_new();
+                assert_true(fds[i] >= 0);
+                in[i] = i < 100 ? i % 32 != 0 : support_random(2) == 0;
+                assert_int_equal(descriptor_set_add(&set, fds[i]), 0);
+                if (!in[i])
+                        descriptor_set_remove(&set, fds[i]);
+        }
+        pid_t pid = fork();
+        if (pid == 0) {
+                descriptor_set_close(&set);
+                for (int i = 0; i < COUNT; i++)
+                        if (descriptor_is_open(fds[i]) == in[i])
+                                _exit(1);
+                _exit(descriptor_is_open(STDERR_FILENO) ? 0 : 2);
+        }
+        int status = -1;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+
+        /* One becomes another under its own number. */
+        int number = fds[0], other = fds[1];
+        int64_t id = eventfd_id(other);
+        assert_int_equal(descriptor_become(number, &fds[1]), 0);
+        assert_int_equal(fds[1], -1);
+        assert_false(descriptor_is_open(other));
+        assert_int_equal(eventfd_id(number), id);
+        assert_true(fcntl(number, F_GETFD) & FD_CLOEXEC);
+        int bad = -1;
+        assert_int_equal(descriptor_become(number, &bad), -EBADF);
+        assert_int_equal(eventfd_id(number), id);
+        for (int i = 0; i < COUNT; i++)
+                descriptor_close(&fds[i]);
+        free(set.words);
+}
+
 static void test_poller(void **state)
 {
         (void)state;
@@ -766,6 +814,7 @@ int main(int argc, char **argv)
                 support_test(test_anonymous_memory),
                 support_test(test_counting_eventfds),
                 support_test(test_descriptors),
+                support_test(test_descriptor_set),
                 support_test(test_poller),
                 support_test(test_poll_readable),
                 support_test(test_options_read),

@@ -3,6 +3,7 @@
  * tests/process/setting.c: the host's SIGCHLD setting, and small hosts: see setting.h.
  */
 #include "setting.h"
+#include "company.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 enum setting setting;
+static bool in_company;
 
 brood_start_method method;
 const char fork_only[] = "about fork only";
@@ -43,9 +45,11 @@ int setting_main(int argc, char **argv, const char *stem, const struct CMUnitTes
         static char suite[64];
         setting = (enum setting)chosen("BROOD_TEST_SIGCHLD", names, 0, 3);
         method = (brood_start_method)chosen("BROOD_TEST_START_METHOD", method_names, BROOD_START_FORK, 4);
+        in_company = getenv("BROOD_TEST_THREADS") != NULL;
         if (brood_main(argc, argv) < 0)
                 return 1;
-        snprintf(suite, sizeof suite, "%s-%s-%s", stem, names[setting], method_names[method]);
+        snprintf(suite, sizeof suite, "%s-%s-%s%s%s", stem, names[setting], method_names[method],
+                 in_company ? "-threads" : "", getenv("BROOD_TEST_INIT") ? "-init" : "");
         static struct CMUnitTest some[64];
         size_t left = 0;
         if (count > sizeof some / sizeof some[0])
@@ -90,9 +94,51 @@ brood_process_setup setting_kept(void)
         return (brood_process_setup){ .keep = kept, .keep_count = kept_count };
 }
 
+bool host_has_company(void)
+{
+        return in_company;
+}
+
+bool host_is_init(void)
+{
+        return getpid() == 1;
+}
+
+static bool is_brood_child(pid_t pid, brood_process *const *children, ssize_t count)
+{
+        for (ssize_t i = 0; i < count; i++)
+                if (brood_process_pid(children[i]) == pid)
+                        return true;
+        return false;
+}
+
+void reap_adopted(void)
+{
+        enum { ROOM = 256 };
+        static brood_process *children[ROOM];
+        static pid_t ended[ROOM];
+        if (!host_is_init())
+                return;
+        /* Looked at first: what has ended then and is brood's is reaped by the call after it. */
+        int zombies = support_zombies(ended, ROOM);
+        ssize_t count = brood_active_children(children, ROOM);
+        for (int i = 0; i < zombies && count >= 0; i++)
+                if (!is_brood_child(ended[i], children, count))
+                        waitpid(ended[i], NULL, WNOHANG | __WALL);
+}
+
+static bool is_alone(void *unused)
+{
+        (void)unused;
+        reap_adopted();
+        return support_count_children(getpid()) == 0;
+}
+
 void expect_no_children(void)
 {
         assert_int_equal(brood_forkserver_stop(), 0);
+        if (host_is_init()) /* then these may be some that the server had, and has not reaped any more */
+                support_until(is_alone, NULL, 10000);
         assert_int_equal(support_count_children(getpid()), 0);
 }
 
@@ -117,6 +163,8 @@ static void set(enum setting wanted)
 
 int setting_setup(void **state)
 {
+        if (in_company && !company_begin())
+                return -1;
         if (support_setup(state) < 0)
                 return -1;
         set(setting);
@@ -128,7 +176,9 @@ int setting_teardown(void **state)
         set(SETTING_DEFAULT);
         brood_forkserver_stop();
         kept_count = 0;
-        return support_teardown(state);
+        int r = support_teardown(state);
+        company_end();
+        return r;
 }
 
 /* linux/pidfd.h of 6.13; the headers of the build may be older. */
@@ -180,9 +230,26 @@ void expect_detached_exitcode(brood_process *process, int code)
         expect_code(process, code, method == BROOD_START_FORKSERVER);
 }
 
+bool is_fully_gone(void *pid)
+{
+        reap_adopted();
+        return support_process_state(*(pid_t *)pid) == 0;
+}
+
+static bool is_reaped(void *pid)
+{
+        reap_adopted();
+        pid_t r = waitpid(*(pid_t *)pid, NULL, WNOHANG | __WALL);
+        return r > 0 || (r < 0 && errno == ECHILD);
+}
+
 /* Wait until a plain child has been reaped, by us or by the setting. */
 static void await_plain_child(pid_t pid)
 {
+        if (host_is_init()) {
+                support_until(is_reaped, &pid, 3600 * 1000); /* the hang limit is the harness's */
+                return;
+        }
         while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
                 ;
 }
@@ -236,7 +303,7 @@ int gate_pass(struct gate *gate)
 void gate_open(struct gate *gate)
 {
         /* A byte for each who may wait: an end of file would need all the children to have closed the write end. */
-        static const char bytes[256];
+        static const char bytes[4096];
         assert_int_equal(write(gate->fds[1], bytes, sizeof bytes), sizeof bytes);
         for (int i = 0; i < 2; i++) {
                 forget_descriptor(gate->fds[i]);

@@ -7,6 +7,10 @@
  * waitpid(-1) in a loop).  In the last two a stranger reaps brood's children, and the exit code is known only where
  * the kernel tells it (PIDFD_INFO_EXIT); expect_exitcode() knows what to ask for.
  *
+ * And with BROOD_TEST_THREADS: while a test runs, the host has eight busy threads besides (company.h).  And with BROOD_TEST_INIT
+ * (support.h): the host is PID 1 of a PID namespace, and so the parent of every orphan in it; it reaps those at the places where
+ * the tests wait for the end of one.
+ *
  * And with BROOD_TEST_START_METHOD=fork, =spawn and =forkserver.  What a target is given it is given as bytes, GIVEN(&thing), which
  * works with all three; descriptors in them mean the same in the child if they were said to keep_descriptor().  A test that is
  * about copies of the parent's memory is a fork_test(), and left out for the others.
@@ -30,6 +34,16 @@ extern brood_start_method method;
 /* What main() of such a program is: brood_main(), the variables, the tests. */
 int setting_main(int argc, char **argv, const char *stem, const struct CMUnitTest *tests, size_t count,
                  int limit_seconds);
+
+/* Whether it has busy threads besides. */
+bool host_has_company(void);
+
+/* Whether this process is PID 1; and if it is, reap the children that have ended and are none of brood's: those that it has
+ * adopted, and plain ones. */
+bool host_is_init(void);
+void reap_adopted(void);
+/* For support_until(): the process *pid is gone, and reaped. */
+bool is_fully_gone(void *pid);
 
 /* Members of brood_process_options: the method; and besides, `pointer` to what the target is given. */
 #define METHOD .start_method = method, .setup = setting_kept()
@@ -78,7 +92,7 @@ int in_child(int (*function)(void *arg), void *arg);
 /* End a plain child with SIGKILL and see to it that it is reaped, whatever the setting. */
 void end_plain_child(pid_t pid);
 
-/* A gate: up to 256 children wait in gate_pass() until the parent opens it. */
+/* A gate: up to 4,096 children wait in gate_pass() until the parent opens it. */
 struct gate {
         int fds[2];
 };

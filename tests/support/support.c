@@ -14,6 +14,7 @@
  * into the runner by a failed assertion is stopped in tear_down().
  */
 #include "support.h"
+#include "namespace.h"
 
 #include <brood/process.h>
 
@@ -55,7 +56,8 @@
 static _Atomic uint64_t random_state;
 static int rounds_given;  /* 0: not given */
 static pid_t test_pid;    /* the process that runs the tests */
-static pid_t watcher_pid; /* 0 with --no-fork */
+static pid_t watcher_pid; /* 0 with --no-fork, and if it is in another namespace */
+static bool is_init;      /* the test process is PID 1: it adopts what loses its parent, and reaps it */
 
 /* ---- time, chance ---- */
 
@@ -212,6 +214,16 @@ int support_count_children(pid_t pid)
         return children_of(pid, NULL, 0);
 }
 
+int support_zombies(pid_t *ret_pids, int room)
+{
+        static struct process children[256];
+        int n = 0, count = children_of(getpid(), children, 256);
+        for (int i = 0; i < count && i < 256; i++)
+                if (children[i].state == 'Z' && n < room)
+                        ret_pids[n++] = children[i].pid;
+        return n;
+}
+
 int support_count_descriptors(void)
 {
         DIR *dir = opendir("/proc/self/fd");
@@ -363,9 +375,12 @@ static int new_processes(struct process *found, int room)
         int n = 0;
         struct process some[64];
         int count = children_of(getpid(), some, 64);
-        for (int i = 0; i < count && i < 64; i++)
+        for (int i = 0; i < count && i < 64; i++) {
+                if (is_init && waitpid(some[i].pid, NULL, WNOHANG | __WALL) == some[i].pid)
+                        continue;
                 if (n < room && !listed(some[i].pid, baseline.children, baseline.child_count))
                         found[n++] = some[i];
+        }
         if (!watcher_pid)
                 return n;
         count = children_of(watcher_pid, some, 64);
@@ -382,7 +397,7 @@ static bool no_new_orphan(void *arg)
         struct process found[64];
         int n = new_processes(found, 64);
         for (int i = 0; i < n; i++)
-                if (found[i].ppid == watcher_pid)
+                if (is_init || found[i].ppid == watcher_pid)
                         return false;
         return true;
 }
@@ -723,6 +738,17 @@ static bool read_number(const char *text, uint64_t *ret_value)
         return true;
 }
 
+static void become_init(void)
+{
+        int r = namespace_mount_proc();
+        if (r < 0) {
+                fprintf(stderr, "support: no /proc of one's own here: %s\n", strerror(-r));
+                _exit(77);
+        }
+        is_init = true;
+        watcher_pid = 0;
+}
+
 int support_main(int argc, char **argv, const char *suite, const struct CMUnitTest *tests, size_t count,
                  int limit_seconds)
 {
@@ -775,6 +801,12 @@ int support_main(int argc, char **argv, const char *suite, const struct CMUnitTe
                 return 1;
         }
         watcher_pid = getpid();
+        bool as_init = getenv("BROOD_TEST_INIT") != NULL;
+        int refused = as_init ? namespace_begin() : 0;
+        if (refused < 0) {
+                fprintf(stderr, "support: no PID namespace here: %s\n", strerror(-refused));
+                return 77;
+        }
         test_pid = fork();
         if (test_pid < 0) {
                 perror("support: fork");
@@ -785,14 +817,18 @@ int support_main(int argc, char **argv, const char *suite, const struct CMUnitTe
                 test_pid = getpid();
                 setpgid(0, 0);
                 prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-                if (getppid() != watcher_pid)
+                if (getppid() != (as_init ? 0 : watcher_pid))
                         _exit(1);
+                if (as_init)
+                        become_init();
                 sigprocmask(SIG_SETMASK, &before, NULL);
                 int result = run_all(suite, tests, count);
                 if (getpid() != test_pid) /* a child that left its test some other way than by an assertion */
                         _exit(99);
                 exit(result);
         }
+        if (as_init)
+                namespace_end();
         setpgid(test_pid, test_pid); /* in both, as a shell does: whoever comes first */
         int result = watch(suite, limit_seconds, signals);
         close(signals);

@@ -8,6 +8,8 @@
  * to it and are reaped there, so that a zombie below the test process is always one that the test process forgot), and each test
  * is wrapped: a test that leaves behind a process, a zombie, a descriptor, a shared mapping of a memfd, or a name in
  * /dev/shm, fails.  A forked child that fails an assertion ends with exit code 99; a test that crashes ends the program.
+ * With BROOD_TEST_INIT in the environment the test process is PID 1 of a PID namespace, with a /proc of its own, and adopts what
+ * loses its parent; the watcher stays outside.  Where that is not allowed, the exit status is 77.
  * If no test ran to its end and none failed (all were skipped), the exit status is 77.
  *
  * No sleeps as synchronisation in tests: use pipes, queues, futexes, or support_until().
@@ -57,6 +59,8 @@ char support_process_state(pid_t pid);
 bool support_process_gone(pid_t pid, int limit_ms);
 /* The parent's pid of a process, or -1. */
 pid_t support_parent_of(pid_t pid);
+/* The children of this process that have ended and that nobody has reaped; `room` of them. */
+int support_zombies(pid_t *ret_pids, int room);
 /* The number of children (zombies included) of a process. */
 int support_count_children(pid_t pid);
 /* The numbers of open descriptors and of memory mappings of this process. */
