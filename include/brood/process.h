@@ -211,7 +211,8 @@ typedef struct brood_process_options {
  *   a size; a descriptor to hand over below 3, or more than BROOD_PROCESS_DESCRIPTORS_MAX of them);
  *   -ENOTSUP (spawn or forkserver, and main() has not called brood_main(), or this is a set-user-id program; a level of the tree
  *   with forkserver, or a namespace with spawn);
- *   -E2BIG (options from a newer brood); -ENOMEM; or what the class's init() returned, if that was negative.
+ *   -E2BIG (options from a newer brood); -ENOMEM; without a name, where nothing has been started before, also -EMFILE, -ENFILE,
+ *   -ENOENT (no /proc); or what the class's init() returned, if that was negative.
  * Threads: any.  Processes: the object belongs to the calling process.  Signals: not async-signal-safe. */
 BROOD_API int brood_process_new_sized(brood_process **ret_process, const brood_process_options *options,
                                       size_t options_size);

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/process/test_hosts.c: processes of hosts that make it hard: hosts that die, detach, run threads, get signals
- * all the time, or have no process and no descriptor left.
+ * tests/process/test_hosts.c: processes of hosts that make it hard: hosts that die, detach, run threads, or get
+ * signals all the time.  Those that have no process and no descriptor left are in test_bad_input.c.
  */
 #include "setting.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -15,13 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
-#define NOBODY 65534
 
 /* What a host tells of its processes, through a pipe. */
 static void tell(int fd, pid_t pid)
@@ -486,116 +483,6 @@ static void test_many_threads_start(void **state)
         assert_int_equal(brood_wait(NULL, 0), -ECHILD);
 }
 
-/* ---- limits ---- */
-
-static int start_without_processes(void *arg)
-{
-        (void)arg;
-        struct rlimit limit, zero;
-        ask(getrlimit(RLIMIT_NPROC, &limit) == 0);
-        if (geteuid() == 0) {
-                ask(setgroups(0, NULL) == 0);
-                ask(setresgid(NOBODY, NOBODY, NOBODY) == 0);
-                ask(setresuid(NOBODY, NOBODY, NOBODY) == 0);
-        }
-        zero = limit;
-        zero.rlim_cur = 0;
-        ask(setrlimit(RLIMIT_NPROC, &zero) == 0);
-        brood_process *p, *d, *untouched = (void *)0x10, *f = untouched;
-        ask(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever }) == 0);
-        ask(brood_process_new(&d, &(brood_process_options){ .target = wait_for_ever, .detached = true }) == 0);
-        ask(brood_process_start(p) == -EAGAIN); /* makes the registry, if nothing has */
-        int descriptors = support_count_descriptors();
-        for (int i = 0; i < 3; i++) {
-                ask(brood_process_start(p) == -EAGAIN);
-                ask(brood_process_start(d) == -EAGAIN);
-                ask(brood_fork(&f) == -EAGAIN);
-                ask(f == untouched);
-        }
-        ask(brood_process_is_alive(p) == 0);
-        ask(brood_process_pid(p) == 0);
-        ask(brood_process_join(p, 0) == -EINVAL);
-        ask(brood_wait(NULL, 0) == -ECHILD);
-        ask(support_count_children(getpid()) == 0);
-        ask(support_count_descriptors() == descriptors);
-
-        /* Room for the first-level child and not for the second: found by trying, as others may run under this uid. */
-        int tries = 0, r = -EAGAIN;
-        for (; r == -EAGAIN && tries < 500; tries++) {
-                struct rlimit some = { .rlim_cur = (rlim_t)tries, .rlim_max = limit.rlim_max };
-                ask(setrlimit(RLIMIT_NPROC, &some) == 0);
-                r = brood_process_start(d);
-                ask(support_count_children(getpid()) == 0);
-                ask(r < 0 ? support_count_descriptors() == descriptors : true);
-        }
-        ask(r == 0);
-        ask(brood_process_kill(d) == 0);
-        ask(brood_process_join(d, BROOD_FOREVER) == 0);
-        brood_process_free(d);
-
-        ask(setrlimit(RLIMIT_NPROC, &limit) == 0);
-        ask(brood_process_start(p) == 0); /* a later call succeeds */
-        brood_process_free(p);
-        ask(support_count_descriptors() == descriptors);
-        return 0;
-}
-
-static void test_no_process_left(void **state)
-{
-        (void)state;
-        assert_int_equal(in_child(start_without_processes, NULL), 0);
-}
-
-/* Every number of descriptors too few, with the registry made or not (*arg). */
-static int start_without_descriptors(void *arg)
-{
-        struct rlimit limit, some;
-        ask(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-        if (*(int *)arg)
-                ask(brood_wait(NULL, 0) == -ECHILD);
-        int before = support_count_descriptors(), highest = dup(STDERR_FILENO), refused = 0;
-        close(highest);
-        for (int detached = 0; detached < 3; detached++) {
-                bool worked = false;
-                for (int room = 0; room < 24; room++) {
-                        brood_process *p = NULL;
-                        brood_process_options options = { .target = wait_for_ever, .detached = detached == 1 };
-                        ask(detached == 2 || brood_process_new(&p, &options) == 0);
-                        some = limit;
-                        some.rlim_cur = (rlim_t)(highest + room);
-                        ask(setrlimit(RLIMIT_NOFILE, &some) == 0);
-                        int r = detached == 2 ? brood_fork(&p) : brood_process_start(p);
-                        if (detached == 2 && r == 0)
-                                wait_for_ever(NULL);
-                        ask(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-                        ask(r >= 0 || r == -EMFILE);
-                        ask(r >= 0 || !worked); /* more room is never worse */
-                        worked = r >= 0;
-                        refused += r < 0;
-                        if (r >= 0 && detached == 1)
-                                ask(brood_process_kill(p) == 0 && brood_process_join(p, BROOD_FOREVER) == 0);
-                        if (r >= 0 || detached != 2)
-                                brood_process_free(p);
-                        ask(support_count_children(getpid()) == 0);
-                        /* The registry's own descriptors may have been made on the way. */
-                        int now = support_count_descriptors();
-                        ask(now <= before + 6);
-                        if (r >= 0 || *(int *)arg)
-                                ask(now == before || !*(int *)arg);
-                }
-                ask(worked);
-        }
-        ask(refused > 0);
-        return 0;
-}
-
-static void test_no_descriptor_left(void **state)
-{
-        (void)state;
-        assert_int_equal(in_child(start_without_descriptors, &(int){ 0 }), 0);
-        assert_int_equal(in_child(start_without_descriptors, &(int){ 1 }), 0);
-}
-
 /* ---- signals all the time ---- */
 
 static atomic_int alarms;
@@ -703,8 +590,6 @@ int main(int argc, char **argv)
                 process_test(test_end_of_the_starting_thread),
                 process_test(test_threads_that_allocate_and_print),
                 process_test(test_many_threads_start),
-                fork_test(test_no_process_left),
-                fork_test(test_no_descriptor_left),
                 process_test(test_alarm_storm),
                 process_test(test_no_hidden_thread),
                 process_test(test_close_on_exec),
