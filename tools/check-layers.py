@@ -40,6 +40,7 @@ DOOR_OF = {
     "rwlock": "sync",
     "queue": "queue",
     "process": "process",
+    "exit": "process",
     "connection": "pipe",
     "listener": "pipe",
     "pool": "pool",

@@ -4,6 +4,7 @@
  *
  *     common.h       errors, time limits, options
  *     process.h      processes, process classes, fork, wait, programs
+ *     exit.h         functions that a process calls when it ends
  *     lock.h         Lock, RLock
  *     rwlock.h       a reader/writer lock
  *     semaphore.h    Semaphore, BoundedSemaphore
@@ -30,6 +31,7 @@
 #include <brood/condition.h>
 #include <brood/connection.h>
 #include <brood/event.h>
+#include <brood/exit.h>
 #include <brood/listener.h>
 #include <brood/lock.h>
 #include <brood/pass.h>

@@ -194,7 +194,8 @@ BROOD_API void *brood_process_self(brood_process *process);
 /* Start the process: fork (or spawn), and run its target (or its class's run()) in the child.
  *
  * stdout and stderr are flushed before the fork and, in the child, after the target; then the child ends
- * with _exit(2): exit handlers do not run in it.  The child has the caller's signal mask and, by fork, its dispositions.
+ * with _exit(2): exit handlers do not run in it; what it has registered with brood_at_exit() (brood/exit.h) does.  The child has
+ * the caller's signal mask and, by fork, its dispositions.
  *
  * A detached process is a second-level child: started by a child that ends at once, so that it is not a child of this
  * process, never its zombie, and not killed at its end.  Its pid is known here, it can be signalled and joined (which

@@ -28,6 +28,7 @@
 #include "os/signals.h"
 #include "os/spawn.h"
 #include "os/syscall.h"
+#include "process/exit.h"
 #include "process/letter.h"
 #include "process/main.h"
 #include "process/server.h"
@@ -139,6 +140,7 @@ CHILD_CODE void process_run(brood_process *process)
         int code = options->process_class != NULL
                        ? options->process_class->run(process)
                        : options->target(options->bytes != NULL ? process->bytes : options->arg);
+        exit_functions_call();
         child_flush();
         child_exit(code & 255);
 }
