@@ -215,17 +215,19 @@ BROOD_API void *brood_process_self(brood_process *process);
 BROOD_API int brood_process_start(brood_process *process);
 
 /* Run a program: make a process and start it, in one.  argv[0] is looked for in PATH if it has no slash; the array ends with
- * NULL.  The options' target, arg and process_class are not for a program, nor can it be detached; its name is argv[0] without
- * the directory if none is given.  The program has the caller's signal mask; signals that the caller handles are back at their
- * defaults, ignored ones stay ignored.  It dies with its parent like any child of brood, by a descriptor that it inherits (a
- * program that closes all of its descriptors, or changes its user, gets away).
+ * NULL.  The options' target, arg and process_class are not for a program; its name is argv[0] without the directory if none is
+ * given.  The program has the caller's signal mask; signals that the caller handles are back at their defaults, ignored ones stay
+ * ignored.  It dies with its parent like any child of brood, by a descriptor that it inherits (a program that closes all of its
+ * descriptors, or changes its user, gets away).
+ * A detached program is a second-level child, as a detached process is, and from its first instruction on nobody's end is its own.
  * No memory is copied: as quick as posix_spawn(3), however large this process is.
  * Returns 0; -EINVAL (NULL; no argv[0]; options that are not for a program; and as for new); -E2BIG (options from a newer brood;
  *   too many arguments); -ENOENT (there is no such program; no /proc), -EACCES, -ENOEXEC, or what else execve(2) or the setup says:
  *   then *ret_failed_step (may be NULL) says with what, "program" or a step of the setup; -EAGAIN, -ENOMEM, -EMFILE, -ENFILE.
- *   On failure nothing runs, and no child is left over.
- * Threads: any; the others go on meanwhile.  Signals: all are blocked in the calling thread, none is lost.  Death: as for
- * start. */
+ *   On failure nothing runs, and no child is left over.  (But if it is detached, and other threads take the last descriptors in the
+ *   moment in which it begins, it runs in spite of -EMFILE.)
+ * Threads: any; the others go on meanwhile.  Signals: all are blocked in the calling thread, none is lost.  Death: if the parent
+ * dies in here, the program does not begin, or dies with it; a detached one does not begin, or lives on. */
 BROOD_API int brood_process_exec_sized(brood_process **ret_process, const char *const argv[],
                                        const brood_process_options *options, size_t options_size,
                                        const char **ret_failed_step);

@@ -238,7 +238,7 @@ int brood_process_exec_sized(brood_process **ret_process, const char *const argv
         int r = options_read(&known, sizeof known, options, options_size);
         if (r < 0)
                 return r;
-        if (known.target != NULL || known.arg != NULL || known.process_class != NULL || known.detached ||
+        if (known.target != NULL || known.arg != NULL || known.process_class != NULL ||
             known.start_method != BROOD_START_DEFAULT || known.bytes != NULL || known.size != 0 ||
             known.hand_over != NULL || known.hand_over_count != 0 || setup_check(&known.setup) < 0)
                 return -EINVAL;

@@ -422,6 +422,7 @@ pid_t process_spawn(brood_process *process, const char *const *argv)
                         .outfit = &fitting.outfit,
                         .branch = branch,
                         .letter = -1,
+                        .left = process->options.detached ? &registry->line : NULL,
                 };
                 process->started_ns = clock_wall();
                 signals_block_all(&spawn.mask);
