@@ -135,7 +135,7 @@ typedef struct brood_process_setup {
         uint64_t file_limit;    /* open descriptors */
         uint64_t process_limit; /* of its user, when it makes one */
         int nice;               /* added to the parent's */
-        const char *cgroup;     /* the directory of a control group (version 2) that it joins */
+        const char *cgroup;     /* the directory of a control group (version 2; or 1, of one hierarchy) that it joins */
 } brood_process_setup;
 
 /* How a child comes to be. */
@@ -305,9 +305,17 @@ typedef struct brood_process_report {
         int64_t peak_memory; /* bytes that it had in memory at most; its largest child's, if that is more */
         int64_t started_ns;  /* time of day, in nanoseconds since 1970 */
         int64_t ended_ns; /* when brood learned of its end: at once, if somebody was waiting in join or brood_wait() */
+        bool out_of_memory; /* the kernel has killed it because memory ran out, and that is proved (see below) */
 } brood_process_report;
 
 /* The report of a process that has ended.
+ *
+ * `out_of_memory` is true where there is a proof, and false also where there is none: the process was ended by SIGKILL, and not
+ * through this handle; its `.setup.cgroup` is a group in which the kernel counts such kills (version 2 with the memory controller,
+ * or version 1 in that controller's hierarchy); nobody was in that group when it was started; and the kernel has killed in it, for
+ * want of the group's memory or of the system's, before its end was noticed.  So give each process that is to be judged a group of
+ * its own: if others come in later, such as its own children, the proof does not know which of them it was.
+ *
  * Returns 0; -EAGAIN (it still runs; or it is detached, and whoever adopted it has not reaped it yet); -EINVAL (NULL, or never
  *   started); -ECHILD (an inherited handle); -E2BIG (ret_report is of a newer brood).  Threads: any.  Never blocks, as exitcode. */
 BROOD_API int brood_process_report_sized(brood_process *process, brood_process_report *ret_report, size_t size);

@@ -69,7 +69,7 @@ brood_process *process_alloc(const brood_process_options *options)
                 return NULL;
         *process = (brood_process){ .options = *options };
         process->owner = child_pid();
-        process->pidfd = process->channel = -1;
+        process->pidfd = process->channel = process->oom.group = -1;
         for (int i = 0; i < 3; i++)
                 process->captured[i] = -1;
         if (options->bytes != NULL)
@@ -182,6 +182,7 @@ void brood_process_free(brood_process *process)
         for (int i = 0; i < 3; i++)
                 descriptor_close(&process->captured[i]);
         descriptor_close(&process->channel);
+        descriptor_close(&process->oom.group);
         process_release(process);
 }
 
@@ -345,7 +346,11 @@ static int process_signal(brood_process *process, int signal)
                 return -EINVAL;
         if (process->pidfd < 0)
                 return -EDEADLK;
-        return brood_process_is_alive(process) ? pidfd_signal(process->pidfd, signal) : -ESRCH;
+        if (!brood_process_is_alive(process))
+                return -ESRCH;
+        if (signal == SIGKILL)
+                store_relaxed(&process->killed, 1); /* before it is, so that it is known once it has ended */
+        return pidfd_signal(process->pidfd, signal);
 }
 
 int brood_process_terminate(brood_process *process)
@@ -429,6 +434,7 @@ int brood_process_report_sized(brood_process *process, brood_process_report *ret
                         .peak_memory = process->ending.peak_memory,
                         .started_ns = process->started_ns,
                         .ended_ns = process->ended_ns,
+                        .out_of_memory = process->out_of_memory,
                 };
                 memcpy(ret_report, &report, size);
         }

@@ -281,6 +281,8 @@ int registry_reap(struct registry *r, brood_process *process)
                 return error;
         process->ending = ending;
         process->ended_ns = clock_wall();
+        process->out_of_memory =
+            oom_watch_end(&process->oom) && ending.exitcode == -SIGKILL && !load_relaxed(&process->killed);
         poll_no_more(r, process);
         if (process->running_at != NULL) {
                 *process->running_at = process->running_next;

@@ -12,6 +12,7 @@
 #include <brood/process.h>
 
 #include "os/atomic.h"
+#include "os/cgroup.h"
 #include "os/lifeline.h"
 #include "os/outfit.h"
 #include "os/pidfd.h"
@@ -61,6 +62,9 @@ struct brood_process {
         int pidfd;
         struct ending ending; /* once ENDED; the exit code may be BROOD_EXITCODE_UNKNOWN */
         int64_t started_ns, ended_ns;
+        struct oom_watch oom; /* over its control group, while it runs */
+        atomic_u32 killed;    /* by SIGKILL through this handle; written without the lock */
+        bool out_of_memory;
         int captured[3]; /* our ends of its captured streams; -1 */
         enum outfit_step failed_step;
         int channel;    /* where the fork server tells how its child has ended; -1: it is none of the server's */

@@ -105,9 +105,10 @@ CHILD_CODE void birth_enter(struct birth *birth, brood_process *process)
                 arm_or_exit(birth);
         }
         if (birth->fitted) {
-                /* The parent's ends of pipes are the parent's; ours have their numbers after this. */
+                /* The parent's ends of pipes are the parent's, and so is the watch; ours have their numbers after this. */
                 for (int i = 0; i < 3; i++)
                         descriptor_close(&birth->fitting.parents[i]);
+                descriptor_close(&process->oom.group);
                 put_on(birth, process);
                 fitting_close(&birth->fitting, NULL);
         }
@@ -383,6 +384,8 @@ CHILD_CODE int process_begin(brood_process *process)
         birth.branch = r = registry_take_branch(registry, process);
         if (r < 0)
                 goto no_child;
+        if (process->options.setup.cgroup != NULL)
+                oom_watch_begin(&process->oom, process->options.setup.cgroup);
         process->started_ns = clock_wall();
         signals_block_all(&birth.mask);
         r = by_copy ? by_fork(registry, &birth, process, &in_child) : by_letter(registry, &birth, process);
@@ -390,10 +393,12 @@ CHILD_CODE int process_begin(brood_process *process)
                 return 0;
         signals_restore(&birth.mask);
         registry_put_branch(registry, process, &birth.branch, r == 0);
-        if (r < 0)
+        if (r < 0) {
                 descriptor_close(&process->channel);
-        else
+                descriptor_close(&process->oom.group);
+        } else {
                 r = process->pid;
+        }
 no_child:
         if (birth.fitted)
                 keep_captured(registry, process, &birth.fitting, r > 0);
@@ -416,6 +421,8 @@ pid_t process_spawn(brood_process *process, const char *const *argv)
                 goto out;
         int branch = r = registry_take_branch(registry, process);
         if (r >= 0) {
+                if (process->options.setup.cgroup != NULL)
+                        oom_watch_begin(&process->oom, process->options.setup.cgroup);
                 struct spawn spawn = {
                         .argv = argv,
                         .environment = process->options.setup.environment,
