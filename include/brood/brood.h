@@ -6,6 +6,7 @@
  *     process.h      processes, process classes, fork, wait, programs
  *     exit.h         functions that a process calls when it ends
  *     lock.h         Lock, RLock
+ *     log.h          a log of what happens to processes
  *     rwlock.h       a reader/writer lock
  *     semaphore.h    Semaphore, BoundedSemaphore
  *     condition.h    Condition
@@ -34,6 +35,7 @@
 #include <brood/exit.h>
 #include <brood/listener.h>
 #include <brood/lock.h>
+#include <brood/log.h>
 #include <brood/pass.h>
 #include <brood/pool.h>
 #include <brood/process.h>

@@ -3,8 +3,8 @@
  * os/cgroup.h: whether the kernel has killed in a control group because memory ran out there.
  *
  * The kernel counts such kills for each group: "oom_kill" in memory.events.local (version 2) and in memory.oom_control (version 1,
- * in the hierarchy of the memory controller).  It counts one before it sends the signal (mm/oom_kill.c), so that whoever has seen the
- * victim's end sees the count, too.  A kill by the whole system's want of memory is counted in the victim's group as well.
+ * in the hierarchy of the memory controller).  It counts one before it sends the signal (mm/oom_kill.c), so that whoever has seen
+ * the victim's end sees the count, too.  A kill by the whole system's want of memory is counted in the victim's group as well.
  */
 #ifndef BROOD_OS_CGROUP_H
 #define BROOD_OS_CGROUP_H

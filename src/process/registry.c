@@ -8,6 +8,7 @@
 #include "os/pidfd.h"
 #include "os/poller.h"
 #include "os/syscall.h"
+#include "process/news.h"
 #include "process/server.h"
 
 #include <errno.h>
@@ -58,6 +59,7 @@ CHILD_CODE static void registry_drop(void)
              sibling = sibling->running_next)
                 for (int i = 0; i < 3; i++)
                         descriptor_close(&sibling->captured[i]);
+        news_forget(&registry.news);
         brood_process *current = registry.current;
         memset(&registry.owner, 0, sizeof registry - offsetof(struct registry, owner));
         registry.current = current;
@@ -118,13 +120,21 @@ int registry_lock(struct registry **ret_registry)
                         return r;
                 }
         }
+        registry.depth++;
         *ret_registry = &registry;
         return 0;
 }
 
 void registry_unlock(void)
 {
+        struct news *news = NULL;
+
+        if (--registry.depth == 0) {
+                news = registry.news;
+                registry.news = NULL;
+        }
         process_unlock();
+        news_tell(news);
 }
 
 CHILD_CODE struct registry *registry_in_child(void)
@@ -293,6 +303,7 @@ int registry_reap(struct registry *r, brood_process *process)
         }
         if (r->branch_user == process)
                 r->branch_user = NULL;
+        news_ended(r, process);
         store_release(&process->state, PROCESS_ENDED);
         if (process->waitable) {
                 process->next = NULL;

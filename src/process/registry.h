@@ -97,6 +97,8 @@ struct registry {
         const brood_process *branch_user; /* the child that has the branch, until that is reaped; or NULL */
         struct gate *gate;
         uint32_t tickets;
+        unsigned depth;                    /* of registry_lock() */
+        struct news *news;                 /* to be logged when it is unlocked (process/news.h) */
         bool starting;                     /* a start is forking: its child still needs the gate */
         bool capturing;                    /* there have been children with captured streams */
         bool none_told;                    /* the event is raised */

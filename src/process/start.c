@@ -23,6 +23,7 @@
 #include "os/clock.h"
 #include "os/descriptors.h"
 #include "os/futex.h"
+#include "os/log.h"
 #include "os/memfd.h"
 #include "os/pidfd.h"
 #include "os/signals.h"
@@ -31,6 +32,7 @@
 #include "process/exit.h"
 #include "process/letter.h"
 #include "process/main.h"
+#include "process/news.h"
 #include "process/server.h"
 #include "process/setup.h"
 
@@ -123,7 +125,10 @@ CHILD_CODE void birth_enter(struct birth *birth, brood_process *process)
         store_release(&process->state, PROCESS_RUNNING);
         registry_in_child()->current = process;
         process->mask = birth->mask;
-        if (!process->signals_stay)
+        log_enter_process(process->name);
+        if (process->signals_stay)
+                log_leave_callback();
+        else
                 signals_restore(&birth->mask);
 }
 
@@ -138,10 +143,15 @@ CHILD_CODE void process_run(brood_process *process)
 {
         const brood_process_options *options = &process->options;
 
+        if (log_wants(BROOD_LOG_INFO))
+                brood_log(BROOD_LOG_INFO, "child process calling its %s",
+                          options->process_class != NULL ? "class's run()" : "target");
         int code = options->process_class != NULL
                        ? options->process_class->run(process)
                        : options->target(options->bytes != NULL ? process->bytes : options->arg);
         exit_functions_call();
+        if (log_wants(BROOD_LOG_INFO))
+                brood_log(BROOD_LOG_INFO, "process exiting with exit code %d", code & 255);
         child_flush();
         child_exit(code & 255);
 }
@@ -356,6 +366,7 @@ static void keep_captured(struct registry *registry, brood_process *process, str
 
 CHILD_CODE int process_begin(brood_process *process)
 {
+        static const char *const method_names[] = { "fork", "fork", "spawn", "forkserver" };
         brood_start_method method = process->options.start_method;
         struct registry *registry;
         bool in_child = false;
@@ -398,6 +409,7 @@ CHILD_CODE int process_begin(brood_process *process)
                 descriptor_close(&process->oom.group);
         } else {
                 r = process->pid;
+                news_started(registry, process, method_names[method]);
         }
 no_child:
         if (birth.fitted)
@@ -441,6 +453,7 @@ pid_t process_spawn(brood_process *process, const char *const *argv)
         if (r > 0) {
                 process->pid = r;
                 store_release(&process->state, PROCESS_RUNNING);
+                news_started(registry, process, "exec");
                 int error = registry_add(registry, process);
                 if (error < 0) {
                         pidfd_signal(process->pidfd, SIGKILL);

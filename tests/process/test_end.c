@@ -5,6 +5,8 @@
  */
 #include "setting.h"
 
+#include <brood/log.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -187,6 +189,12 @@ static bool out_of_memory(brood_process *p, int code)
         return report.out_of_memory && report.exitcode == code;
 }
 
+static void count_warnings(const brood_log_record *record, void *count)
+{
+        if (record->level == BROOD_LOG_WARNING && strstr(record->message, "out of memory"))
+                ++*(int *)count;
+}
+
 static brood_process *exec_in_group(bool detached)
 {
         brood_process *p = NULL;
@@ -212,8 +220,12 @@ static void test_out_of_memory(void **state)
                 assert_false(out_of_memory(start_in_group(outlive_a_child), 0));
         }
         if (group[0]) {
+                int warnings = 0;
+                assert_int_equal(brood_log_to(count_warnings, &warnings, BROOD_LOG_WARNING), 0);
                 r = out_of_memory(exec_in_group(false), -SIGKILL);
+                assert_int_equal(brood_log_to_stderr(BROOD_LOG_OFF), 0);
                 assert_true(r || !certain);
+                assert_int_equal(warnings, r);
                 r = out_of_memory(exec_in_group(true), -SIGKILL);
                 assert_true(r || !kernel_tells());
                 /* It is not alone: it may have been the other one. */
