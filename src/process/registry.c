@@ -59,7 +59,8 @@ CHILD_CODE static void registry_drop(void)
              sibling = sibling->running_next)
                 for (int i = 0; i < 3; i++)
                         descriptor_close(&sibling->captured[i]);
-        news_forget(&registry.news);
+        if (registry.news != NULL)
+                news_forget(&registry.news);
         brood_process *current = registry.current;
         memset(&registry.owner, 0, sizeof registry - offsetof(struct registry, owner));
         registry.current = current;
