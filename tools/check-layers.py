@@ -32,6 +32,7 @@ KNOWS = {
 # Whose door a public header is.  A header that is not here may be included by no room.
 DOOR_OF = {
     "common": None,
+    "log": None,
     "lock": "sync",
     "semaphore": "sync",
     "condition": "sync",
@@ -40,6 +41,7 @@ DOOR_OF = {
     "rwlock": "sync",
     "queue": "queue",
     "process": "process",
+    "exit": "process",
     "connection": "pipe",
     "listener": "pipe",
     "pool": "pool",

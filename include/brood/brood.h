@@ -4,7 +4,9 @@
  *
  *     common.h       errors, time limits, options
  *     process.h      processes, process classes, fork, wait, programs
+ *     exit.h         functions that a process calls when it ends
  *     lock.h         Lock, RLock
+ *     log.h          a log of what happens to processes
  *     rwlock.h       a reader/writer lock
  *     semaphore.h    Semaphore, BoundedSemaphore
  *     condition.h    Condition
@@ -30,8 +32,10 @@
 #include <brood/condition.h>
 #include <brood/connection.h>
 #include <brood/event.h>
+#include <brood/exit.h>
 #include <brood/listener.h>
 #include <brood/lock.h>
+#include <brood/log.h>
 #include <brood/pass.h>
 #include <brood/pool.h>
 #include <brood/process.h>

@@ -3,7 +3,7 @@
  * brood/common.h: what every brood header shares: how errors and time limits are written.
  *
  * Errors.  A function returns 0 or a count on success and a negative errno on failure; brood never touches
- *   `errno`, prints, logs, aborts or exits.  Outputs are written only on success.
+ *   `errno`, prints, aborts or exits, and logs only if asked to (brood/log.h).  Outputs are written only on success.
  * Time limits.  `int timeout_ms`, as in poll(2): BROOD_FOREVER (or any negative number) waits without a limit,
  *   0 does not wait.  A call that would have to wait and may not returns -EAGAIN; one that waited in vain
  *   returns -ETIMEDOUT.  A signal handler that runs during a wait does not end the wait.

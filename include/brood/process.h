@@ -172,7 +172,7 @@ typedef struct brood_process_setup {
         uint64_t file_limit;    /* open descriptors */
         uint64_t process_limit; /* of its user, when it makes one */
         int nice;               /* added to the parent's */
-        const char *cgroup;     /* the directory of a control group (version 2) that it joins */
+        const char *cgroup;     /* the directory of a control group (version 2; or 1, of one hierarchy) that it joins */
         brood_tree_level tree;  /* what becomes of its own children */
 } brood_process_setup;
 
@@ -235,7 +235,8 @@ BROOD_API void *brood_process_self(brood_process *process);
 /* Start the process: fork (or spawn), and run its target (or its class's run()) in the child.
  *
  * stdout and stderr are flushed before the fork and, in the child, after the target; then the child ends
- * with _exit(2): exit handlers do not run in it.  The child has the caller's signal mask and, by fork, its dispositions.
+ * with _exit(2): exit handlers do not run in it; what it has registered with brood_at_exit() (brood/exit.h) does.  The child has
+ * the caller's signal mask and, by fork, its dispositions.
  *
  * A detached process is a second-level child: started by a child that ends at once, so that it is not a child of this
  * process, never its zombie, and not killed at its end.  Its pid is known here, it can be signalled and joined (which
@@ -257,17 +258,19 @@ BROOD_API void *brood_process_self(brood_process *process);
 BROOD_API int brood_process_start(brood_process *process);
 
 /* Run a program: make a process and start it, in one.  argv[0] is looked for in PATH if it has no slash; the array ends with
- * NULL.  The options' target, arg and process_class are not for a program, nor can it be detached; its name is argv[0] without
- * the directory if none is given.  The program has the caller's signal mask; signals that the caller handles are back at their
- * defaults, ignored ones stay ignored.  It dies with its parent like any child of brood, by a descriptor that it inherits (a
- * program that closes all of its descriptors, or changes its user, gets away).
+ * NULL.  The options' target, arg and process_class are not for a program; its name is argv[0] without the directory if none is
+ * given.  The program has the caller's signal mask; signals that the caller handles are back at their defaults, ignored ones stay
+ * ignored.  It dies with its parent like any child of brood, by a descriptor that it inherits (a program that closes all of its
+ * descriptors, or changes its user, gets away).
+ * A detached program is a second-level child, as a detached process is, and from its first instruction on nobody's end is its own.
  * No memory is copied: as quick as posix_spawn(3), however large this process is.
  * Returns 0; -EINVAL (NULL; no argv[0]; options that are not for a program; and as for new); -E2BIG (options from a newer brood;
  *   too many arguments); -ENOENT (there is no such program; no /proc), -EACCES, -ENOEXEC, or what else execve(2) or the setup says:
  *   then *ret_failed_step (may be NULL) says with what, "program" or a step of the setup; -EAGAIN, -ENOMEM, -EMFILE, -ENFILE.
- *   On failure nothing runs, and no child is left over.
- * Threads: any; the others go on meanwhile.  Signals: all are blocked in the calling thread, none is lost.  Death: as for
- * start. */
+ *   On failure nothing runs, and no child is left over.  (But if it is detached, and other threads take the last descriptors in the
+ *   moment in which it begins, it runs in spite of -EMFILE.)
+ * Threads: any; the others go on meanwhile.  Signals: all are blocked in the calling thread, none is lost.  Death: if the parent
+ * dies in here, the program does not begin, or dies with it; a detached one does not begin, or lives on. */
 BROOD_API int brood_process_exec_sized(brood_process **ret_process, const char *const argv[],
                                        const brood_process_options *options, size_t options_size,
                                        const char **ret_failed_step);
@@ -345,9 +348,17 @@ typedef struct brood_process_report {
         int64_t peak_memory; /* bytes that it had in memory at most; its largest child's, if that is more */
         int64_t started_ns;  /* time of day, in nanoseconds since 1970 */
         int64_t ended_ns; /* when brood learned of its end: at once, if somebody was waiting in join or brood_wait() */
+        bool out_of_memory; /* the kernel has killed it because memory ran out, and that is proved (see below) */
 } brood_process_report;
 
 /* The report of a process that has ended.
+ *
+ * `out_of_memory` is true where there is a proof, and false also where there is none: the process was ended by SIGKILL, and not
+ * through this handle; its `.setup.cgroup` is a group in which the kernel counts such kills (version 2 with the memory controller,
+ * or version 1 in that controller's hierarchy); nobody was in that group when it was started; and the kernel has killed in it, for
+ * want of the group's memory or of the system's, before its end was noticed.  So give each process that is to be judged a group of
+ * its own: if others come in later, such as its own children, the proof does not know which of them it was.
+ *
  * Returns 0; -EAGAIN (it still runs; or it is detached, and whoever adopted it has not reaped it yet); -EINVAL (NULL, or never
  *   started); -ECHILD (an inherited handle); -E2BIG (ret_report is of a newer brood).  Threads: any.  Never blocks, as exitcode. */
 BROOD_API int brood_process_report_sized(brood_process *process, brood_process_report *ret_report, size_t size);

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/spawn.h"
 #include "os/atfork.h"
+#include "os/channel.h"
+#include "os/child.h"
 #include "os/descriptors.h"
 #include "os/errno.h"
-#include "os/lifeline.h"
+#include "os/pidfd.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdint.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef CLONE_PIDFD
@@ -19,6 +21,8 @@
 enum {
         STACK_SIZE =
             128 << 10, /* execvpe() puts a path on it, and with a script as the program a copy of the arguments */
+        FIRST_STACK_SIZE = 16 << 10, /* above it: a first-level child's */
+        STACKS_SIZE = STACK_SIZE + FIRST_STACK_SIZE,
 };
 
 /* Handlers are the parent's code, in memory that is the parent's, too. */
@@ -45,6 +49,25 @@ static int pass_on(const struct spawn *spawn)
         return r;
 }
 
+/* By its own hand, so that nobody else can have the pid: its parent is not ours, and may reap it as soon as it has ended. */
+static int send_pidfd(int channel)
+{
+        int32_t pid = child_pid();
+        int pidfd = pidfd_of(pid);
+
+        int r = pidfd < 0 ? pidfd : channel_send(channel, &pid, sizeof pid, &pidfd, 1);
+        descriptor_close(&pidfd);
+        return r;
+}
+
+/* Their copies of the lifeline's write end would hide the parent's end from those who are to die of it. */
+static void leave(const struct lifeline *line)
+{
+        struct lifeline copy = *line;
+
+        lifeline_leave(&copy);
+}
+
 static int fail(struct spawn *spawn, enum outfit_step step, int error)
 {
         spawn->step = step;
@@ -56,15 +79,20 @@ static int fail(struct spawn *spawn, enum outfit_step step, int error)
 __attribute__((no_sanitize_address)) static int run(void *arg)
 {
         struct spawn *spawn = arg;
-        int kept[OUTFIT_KEPT] = { spawn->branch, spawn->letter };
+        bool detached = spawn->left != NULL;
+        int kept[OUTFIT_KEPT] = { spawn->branch, detached ? spawn->channel : spawn->letter };
         enum outfit_step step = OUTFIT_NONE;
 
+        if (detached)
+                leave(spawn->left);
         int r = lifeline_arm(spawn->branch);
         if (r == 0 && spawn->parent != 0 && getppid() != spawn->parent)
                 r = -ESRCH;
+        if (r == 0 && detached)
+                r = send_pidfd(spawn->channel);
         if (r == 0)
                 r = outfit_wear(spawn->outfit, kept, &step);
-        if (r == 0)
+        if (r == 0 && !detached)
                 r = lifeline_keep(kept[0]);
         if (r == 0 && spawn->letter >= 0 && (r = pass_on(spawn)) < 0)
                 step = OUTFIT_DESCRIPTORS;
@@ -84,8 +112,8 @@ __attribute__((no_sanitize_address)) static int run(void *arg)
         return fail(spawn, OUTFIT_PROGRAM, -errno);
 }
 
-/* The stack of the child, which is kept for the next one.  A fork does not copy it.  NULL: errno tells. */
-static char *stack_of_child(void)
+/* The stacks of the children, which are kept for the next one.  A fork does not copy them.  NULL: errno tells. */
+static char *stacks_of_children(void)
 {
         static char *stack;
         static uint64_t owner;
@@ -97,12 +125,12 @@ static char *stack_of_child(void)
         }
         if (owner == process_mark())
                 return stack;
-        stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+        stack = mmap(NULL, STACKS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
         if (stack == MAP_FAILED)
                 return NULL;
-        if (madvise(stack, STACK_SIZE, MADV_DONTFORK) < 0) {
+        if (madvise(stack, STACKS_SIZE, MADV_DONTFORK) < 0) {
                 int error = errno;
-                munmap(stack, STACK_SIZE);
+                munmap(stack, STACKS_SIZE);
                 errno = error;
                 return NULL;
         }
@@ -110,26 +138,94 @@ static char *stack_of_child(void)
         return stack;
 }
 
-pid_t child_spawn(struct spawn *spawn, int *ret_pidfd)
+static pid_t spawn_attached(struct spawn *spawn, int *ret_pidfd)
 {
-        KEEP_ERRNO;
         int pidfd = -1;
-        char *stack = stack_of_child();
+        pid_t pid = clone(run, spawn->stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, spawn, &pidfd);
 
-        if (stack == NULL)
-                return -errno;
-        spawn->error = 0;
-        spawn->step = OUTFIT_NONE;
-        pid_t pid = clone(run, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, spawn, &pidfd);
-        int r = pid < 0 ? -errno : spawn->error;
         if (pid < 0)
-                return r;
-        if (r < 0) {
-                while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
-                        ;
+                return -errno;
+        if (spawn->error < 0) {
+                child_reap(pid);
                 close(pidfd);
-                return r;
+                return spawn->error;
         }
         *ret_pidfd = pidfd;
         return pid;
+}
+
+/* The first-level child of a detached program. */
+__attribute__((no_sanitize_address)) static int run_first(void *arg)
+{
+        struct spawn *spawn = arg;
+
+        leave(spawn->left);
+        pid_t pid = clone(run, spawn->stack, CLONE_VM | CLONE_VFORK | SIGCHLD, spawn);
+        if (pid < 0)
+                return fail(spawn, OUTFIT_NONE, -errno);
+        if (spawn->error < 0)
+                child_reap(pid); /* else it would be for whoever adopts it to do */
+        return 0;
+}
+
+/* In the parent of a detached program, after the channel's end: the program's pid and pidfd. */
+static pid_t find_program(const struct spawn *spawn, int *channel, int *ret_pidfd)
+{
+        int32_t pid = 0, said;
+        int pidfd = -1;
+        size_t count = 0;
+        bool truncated;
+
+        while (channel_receive(*channel, &said, sizeof said, true, &pidfd, 1, &count, &truncated) > 0)
+                pid = said;
+        descriptor_close(channel);
+        if (spawn->error < 0) {
+                descriptor_close(&pidfd);
+                return spawn->error;
+        }
+        if (pid == 0)
+                return -EAGAIN;
+        if (pidfd < 0)
+                pidfd = pidfd_of(pid); /* other threads had taken the last descriptor meanwhile */
+        if (pidfd < 0)
+                return pidfd;
+        *ret_pidfd = pidfd;
+        return pid;
+}
+
+static pid_t spawn_detached(struct spawn *spawn, int *ret_pidfd)
+{
+        int ends[2];
+        int r = channel_pair(ends);
+
+        if (r < 0)
+                return r;
+        spawn->channel = ends[1];
+        /* Its end is nobody's business: no SIGCHLD, no wait(2) for any child. */
+        pid_t first = clone(run_first, spawn->stack + FIRST_STACK_SIZE, CLONE_VM | CLONE_VFORK, spawn);
+        r = first < 0 ? -errno : 0;
+        close(ends[1]); /* the descriptor that this frees is the one that the pidfd needs */
+        if (r == 0) {
+                /* If the first-level child was killed, the second one may still be on its way to the program, in our memory, errno
+                 * included: write none before the channel's end, as these two do not while they succeed. */
+                struct pollfd end = { .fd = ends[0] };
+                poll(&end, 1, -1);
+                child_reap(first);
+                r = find_program(spawn, &ends[0], ret_pidfd);
+        }
+        descriptor_close(&ends[0]);
+        return r;
+}
+
+pid_t child_spawn(struct spawn *spawn, int *ret_pidfd)
+{
+        KEEP_ERRNO;
+        char *stacks = stacks_of_children();
+
+        if (stacks == NULL)
+                return -errno;
+        spawn->error = 0;
+        spawn->step = OUTFIT_NONE;
+        spawn->stack = stacks + STACK_SIZE;
+        return spawn->left == NULL ? spawn_attached(spawn, ret_pidfd) : spawn_detached(spawn, ret_pidfd);
 }

@@ -2,6 +2,7 @@
 #include "process/letter.h"
 #include "os/child.h"
 #include "os/descriptors.h"
+#include "os/log.h"
 #include "os/memfd.h"
 #include "os/module.h"
 #include "os/signals.h"
@@ -55,7 +56,7 @@ struct head {
         int32_t branch;
         uint64_t memory_limit, cpu_seconds, file_limit, process_limit;
         int32_t nice;
-        uint32_t reserved;
+        uint32_t log_level;
         struct module_place place; /* of the target, the class, or a server's preload; none: its id has no bytes */
         char name[BROOD_PROCESS_NAME_MAX + 1];
         sigset_t mask, ignored;
@@ -154,6 +155,7 @@ int letter_write(struct letter *ret_letter, const brood_process *process, int br
                 .start_method = start_method_of(BROOD_START_DEFAULT),
                 .parent = child_pid(),
                 .branch = branch,
+                .log_level = log_level_passed_on(),
                 .mask = *mask,
         };
         struct source sources[PARTS] = {
@@ -252,6 +254,7 @@ static bool is_in_order(const char *copy, const struct head *head, size_t size)
 {
         if (head->size != size || (head->flags & ~(uint32_t)FLAGS) != 0 || head->place.id_size > MODULE_ID_MAX ||
             head->name[BROOD_PROCESS_NAME_MAX] != '\0' || head->start_method > BROOD_START_FORKSERVER ||
+            !log_is_level(head->log_level) ||
             ((head->flags & FLAG_CLASS) && (head->flags & (FLAG_BYTES | FLAG_SERVER))))
                 return false;
         for (int i = 0; i < PARTS; i++) {
@@ -343,6 +346,7 @@ int letter_read(const struct letter *letter, struct contents *ret_contents, broo
                 .is_server = head.flags & FLAG_SERVER,
                 .start_method = head.start_method,
                 .branch = head.branch,
+                .log_level = head.log_level,
                 .mask = head.mask,
                 .ignored = head.ignored,
                 .handed_count = parts[PART_HANDED].size / sizeof(int),

@@ -39,6 +39,7 @@ void letter_close(struct letter *letter);
 struct contents {
         bool is_server;
         uint32_t start_method; /* for the children of the child */
+        uint32_t log_level;    /* of its log to stderr */
         int branch;            /* a spawned one's */
         sigset_t mask, ignored;
         size_t handed_count, keep_count;

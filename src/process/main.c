@@ -7,6 +7,7 @@
 #include "os/child.h"
 #include "os/descriptors.h"
 #include "os/errno.h"
+#include "os/log.h"
 #include "os/signals.h"
 #include "process/letter.h"
 #include "process/server.h"
@@ -94,6 +95,7 @@ static _Noreturn void live(struct letter *letter)
         birth.mask = contents.mask;
         birth.second_level = process->options.detached;
         brood_set_start_method(contents.start_method);
+        log_take_over(contents.log_level);
         if (contents.is_server)
                 server_live(&birth, process, contents.preload);
         birth_enter(&birth, process);

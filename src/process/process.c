@@ -70,7 +70,7 @@ brood_process *process_alloc(const brood_process_options *options)
                 return NULL;
         *process = (brood_process){ .options = *options };
         process->owner = child_pid();
-        process->pidfd = process->channel = process->guardian = -1;
+        process->pidfd = process->channel = process->guardian = process->oom.group = -1;
         for (int i = 0; i < 3; i++)
                 process->captured[i] = -1;
         if (options->bytes != NULL)
@@ -203,6 +203,7 @@ void brood_process_free(brood_process *process)
                 descriptor_close(&process->captured[i]);
         descriptor_close(&process->channel);
         descriptor_close(&process->guardian);
+        descriptor_close(&process->oom.group);
         process_release(process);
 }
 
@@ -259,7 +260,7 @@ int brood_process_exec_sized(brood_process **ret_process, const char *const argv
         int r = options_read(&known, sizeof known, options, options_size);
         if (r < 0)
                 return r;
-        if (known.target != NULL || known.arg != NULL || known.process_class != NULL || known.detached ||
+        if (known.target != NULL || known.arg != NULL || known.process_class != NULL ||
             known.start_method != BROOD_START_DEFAULT || known.bytes != NULL || known.size != 0 ||
             known.hand_over != NULL || known.hand_over_count != 0 || setup_check(&known.setup) < 0)
                 return -EINVAL;
@@ -366,7 +367,11 @@ static int process_signal(brood_process *process, int signal)
                 return -EINVAL;
         if (process->pidfd < 0)
                 return -EDEADLK;
-        return brood_process_is_alive(process) ? pidfd_signal(process->pidfd, signal) : -ESRCH;
+        if (!brood_process_is_alive(process))
+                return -ESRCH;
+        if (signal == SIGKILL)
+                store_relaxed(&process->killed, 1); /* before it is, so that it is known once it has ended */
+        return pidfd_signal(process->pidfd, signal);
 }
 
 int brood_process_terminate(brood_process *process)
@@ -450,6 +455,7 @@ int brood_process_report_sized(brood_process *process, brood_process_report *ret
                         .peak_memory = process->ending.peak_memory,
                         .started_ns = process->started_ns,
                         .ended_ns = process->ended_ns,
+                        .out_of_memory = process->out_of_memory,
                 };
                 memcpy(ret_report, &report, size);
         }

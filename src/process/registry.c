@@ -9,6 +9,7 @@
 #include "os/poller.h"
 #include "os/syscall.h"
 #include "process/guardian.h"
+#include "process/news.h"
 #include "process/told.h"
 
 #include <errno.h>
@@ -62,6 +63,8 @@ CHILD_CODE static void registry_drop(void)
              sibling = sibling->running_next)
                 for (int i = 0; i < 3; i++)
                         descriptor_close(&sibling->captured[i]);
+        if (registry.news != NULL)
+                news_forget(&registry.news);
         brood_process *current = registry.current;
         memset(&registry.owner, 0, sizeof registry - offsetof(struct registry, owner));
         registry.current = current;
@@ -122,13 +125,21 @@ int registry_lock(struct registry **ret_registry)
                         return r;
                 }
         }
+        registry.depth++;
         *ret_registry = &registry;
         return 0;
 }
 
 void registry_unlock(void)
 {
+        struct news *news = NULL;
+
+        if (--registry.depth == 0) {
+                news = registry.news;
+                registry.news = NULL;
+        }
         process_unlock();
+        news_tell(news);
 }
 
 CHILD_CODE struct registry *registry_in_child(void)
@@ -296,6 +307,8 @@ int registry_reap(struct registry *r, brood_process *process)
         guardian_end(process);
         process->ending = ending;
         process->ended_ns = clock_wall();
+        process->out_of_memory =
+            oom_watch_end(&process->oom) && ending.exitcode == -SIGKILL && !load_relaxed(&process->killed);
         poll_no_more(r, process);
         if (process->running_at != NULL) {
                 *process->running_at = process->running_next;
@@ -306,6 +319,7 @@ int registry_reap(struct registry *r, brood_process *process)
         }
         if (r->branch_user == process)
                 r->branch_user = NULL;
+        news_ended(r, process);
         store_release(&process->state, PROCESS_ENDED);
         if (process->waitable) {
                 process->ended_next = NULL;

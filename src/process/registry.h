@@ -13,6 +13,7 @@
 
 #include "os/atomic.h"
 #include "os/lifeline.h"
+#include "os/oom.h"
 #include "os/outfit.h"
 #include "os/pidfd.h"
 
@@ -61,6 +62,9 @@ struct brood_process {
         int pidfd;
         struct ending ending; /* once ENDED; the exit code may be BROOD_EXITCODE_UNKNOWN */
         int64_t started_ns, ended_ns;
+        struct oom_watch oom; /* over its control group, while it runs */
+        atomic_u32 killed;    /* by SIGKILL through this handle; written without the lock */
+        bool out_of_memory;
         int captured[3]; /* our ends of its captured streams; -1 */
         enum outfit_step failed_step;
         int channel;           /* where the fork server, or its guardian, tells how it has ended; -1: it has neither */
@@ -97,6 +101,8 @@ struct registry {
         const brood_process *branch_user; /* the child that has the branch, until that is reaped; or NULL */
         struct gate *gate;
         uint32_t tickets;
+        unsigned depth;                    /* of registry_lock() */
+        struct news *news;                 /* to be logged when it is unlocked (process/news.h) */
         bool starting;                     /* a start is forking: its child still needs the gate */
         bool capturing;                    /* there have been children with captured streams */
         bool none_told;                    /* the event is raised */

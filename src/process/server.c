@@ -5,6 +5,7 @@
 #include "os/clock.h"
 #include "os/descriptors.h"
 #include "os/lifeline.h"
+#include "os/log.h"
 #include "os/poller.h"
 #include "os/signals.h"
 #include "process/main.h"
@@ -265,6 +266,7 @@ static _Noreturn void live(const struct request *request, int *fds)
         process->options.setup.environment = contents.environment;
         signals_ignore(&contents.ignored);
         brood_set_start_method(contents.start_method);
+        log_take_over(contents.log_level);
         birth_enter(&birth, process);
         process_run(process);
 }

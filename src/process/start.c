@@ -23,14 +23,17 @@
 #include "os/clock.h"
 #include "os/descriptors.h"
 #include "os/futex.h"
+#include "os/log.h"
 #include "os/memfd.h"
 #include "os/pidfd.h"
 #include "os/signals.h"
 #include "os/spawn.h"
 #include "os/syscall.h"
+#include "process/exit.h"
 #include "process/guardian.h"
 #include "process/letter.h"
 #include "process/main.h"
+#include "process/news.h"
 #include "process/server.h"
 #include "process/setup.h"
 
@@ -109,9 +112,10 @@ CHILD_CODE void birth_enter(struct birth *birth, brood_process *process)
                 arm_or_exit(birth);
         }
         if (birth->fitted) {
-                /* The parent's ends of pipes are the parent's; ours have their numbers after this. */
+                /* The parent's ends of pipes are the parent's, and so is the watch; ours have their numbers after this. */
                 for (int i = 0; i < 3; i++)
                         descriptor_close(&birth->fitting.parents[i]);
+                descriptor_close(&process->oom.group);
                 put_on(birth, process);
                 fitting_close(&birth->fitting, NULL);
         }
@@ -129,7 +133,10 @@ CHILD_CODE void birth_enter(struct birth *birth, brood_process *process)
         store_release(&process->state, PROCESS_RUNNING);
         registry_in_child()->current = process;
         process->mask = birth->mask;
-        if (!process->signals_stay)
+        log_enter_process(process->name);
+        if (process->signals_stay)
+                log_leave_callback();
+        else
                 signals_restore(&birth->mask);
 }
 
@@ -144,9 +151,15 @@ CHILD_CODE void process_run(brood_process *process)
 {
         const brood_process_options *options = &process->options;
 
+        if (log_wants(BROOD_LOG_INFO))
+                brood_log(BROOD_LOG_INFO, "child process calling its %s",
+                          options->process_class != NULL ? "class's run()" : "target");
         int code = options->process_class != NULL
                        ? options->process_class->run(process)
                        : options->target(options->bytes != NULL ? process->bytes : options->arg);
+        exit_functions_call();
+        if (log_wants(BROOD_LOG_INFO))
+                brood_log(BROOD_LOG_INFO, "process exiting with exit code %d", code & 255);
         child_flush();
         child_exit(code & 255);
 }
@@ -377,6 +390,7 @@ static void keep_captured(struct registry *registry, brood_process *process, str
 
 CHILD_CODE int process_begin(brood_process *process)
 {
+        static const char *const method_names[] = { "fork", "fork", "spawn", "forkserver" };
         brood_start_method method = process->options.start_method;
         struct registry *registry;
         bool in_child = false;
@@ -405,6 +419,8 @@ CHILD_CODE int process_begin(brood_process *process)
         birth.branch = r = registry_take_branch(registry, process);
         if (r < 0)
                 goto no_child;
+        if (process->options.setup.cgroup != NULL)
+                oom_watch_begin(&process->oom, process->options.setup.cgroup);
         process->started_ns = clock_wall();
         signals_block_all(&birth.mask);
         r = by_copy ? by_fork(registry, &birth, process, &in_child) : by_letter(registry, &birth, process);
@@ -415,8 +431,10 @@ CHILD_CODE int process_begin(brood_process *process)
         if (r < 0) {
                 guardian_end(process);
                 descriptor_close(&process->channel);
+                descriptor_close(&process->oom.group);
         } else {
                 r = process->pid;
+                news_started(registry, process, method_names[method]);
         }
 no_child:
         if (birth.fitted)
@@ -440,12 +458,15 @@ pid_t process_spawn(brood_process *process, const char *const *argv)
                 goto out;
         birth.branch = r = registry_take_branch(registry, process);
         if (r >= 0) {
+                if (process->options.setup.cgroup != NULL)
+                        oom_watch_begin(&process->oom, process->options.setup.cgroup);
                 struct spawn spawn = {
                         .argv = argv,
                         .environment = process->options.setup.environment,
                         .outfit = &birth.fitting.outfit,
                         .branch = birth.branch,
                         .letter = -1,
+                        .left = process->options.detached ? &registry->line : NULL,
                 };
                 process->started_ns = clock_wall();
                 signals_block_all(&spawn.mask);
@@ -456,6 +477,7 @@ pid_t process_spawn(brood_process *process, const char *const *argv)
         if (r > 0) {
                 process->pid = r;
                 store_release(&process->state, PROCESS_RUNNING);
+                news_started(registry, process, "exec");
                 int error = registry_add(registry, process);
                 if (error < 0) {
                         pidfd_signal(process->pidfd, SIGKILL);

@@ -5,6 +5,8 @@
  */
 #include "setting.h"
 
+#include <brood/log.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -12,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,6 +104,144 @@ static void test_report_of_one_that_runs(void **state)
         assert_memory_equal((char *)&report + sizeof report.pid, (const char *)&before + sizeof report.pid,
                             sizeof report - sizeof report.pid);
         brood_process_free(p);
+}
+
+/* ---- out of memory ---- */
+
+enum { GROUP_MIB = 64 };
+
+static char group[96]; /* a control group with a limit of memory; "": none can be made here */
+
+static bool set_in_group(const char *file, const char *value)
+{
+        char path[160];
+        snprintf(path, sizeof path, "%s/%s", group, file);
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+        bool good = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
+        if (fd >= 0)
+                close(fd);
+        return good;
+}
+
+static bool remove_group(void *unused)
+{
+        (void)unused;
+        return rmdir(group) == 0 || errno == ENOENT;
+}
+
+static void make_group(void)
+{
+        static const struct {
+                const char *place, *limit, *swap, *swap_limit;
+        } kinds[] = {
+                { "/sys/fs/cgroup", "memory.max", "memory.swap.max", "0" },
+                { "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "67108864" },
+        };
+        for (size_t i = 0; i < ARRAY_LENGTH(kinds); i++) {
+                snprintf(group, sizeof group, "%s/brood-test-%d", kinds[i].place, getpid());
+                if (mkdir(group, 0755) == 0 && set_in_group(kinds[i].limit, "67108864")) {
+                        set_in_group(kinds[i].swap, kinds[i].swap_limit); /* where swap is counted at all */
+                        return;
+                }
+                remove_group(NULL);
+        }
+        group[0] = '\0';
+        print_message("no control group with a limit of memory can be made here: nothing runs out of it\n");
+}
+
+static int touch_too_much(void *unused)
+{
+        (void)unused;
+        size_t size = (size_t)GROUP_MIB * 4 << 20;
+        char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED)
+                return 1;
+        memset(memory, 1, size);
+        return 0;
+}
+
+static int outlive_a_child(void *unused)
+{
+        pid_t pid = fork();
+        if (pid == 0)
+                _exit(touch_too_much(unused));
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+        return 0;
+}
+
+static brood_process *start_in_group(int (*target)(void *arg))
+{
+        brood_process_options options = { .target = target, METHOD };
+        options.setup.cgroup = group[0] ? group : NULL;
+        return start_with(&options);
+}
+
+/* Join it: whether it was killed for want of memory. */
+static bool out_of_memory(brood_process *p, int code)
+{
+        brood_process_report report;
+        assert_int_equal(brood_process_join(p, BROOD_FOREVER), 0);
+        assert_int_equal(brood_process_get_report(p, &report), 0);
+        if (report.exitcode != BROOD_EXITCODE_UNKNOWN || setting == SETTING_DEFAULT)
+                assert_int_equal(report.exitcode, code);
+        brood_process_free(p);
+        return report.out_of_memory && report.exitcode == code;
+}
+
+static void count_warnings(const brood_log_record *record, void *count)
+{
+        if (record->level == BROOD_LOG_WARNING && strstr(record->message, "out of memory"))
+                ++*(int *)count;
+}
+
+static brood_process *exec_in_group(bool detached)
+{
+        brood_process *p = NULL;
+        const char *const dd[] = { "dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1", NULL };
+        const brood_process_options options = { .detached = detached, .setup = { .cgroup = group } };
+        assert_int_equal(brood_process_exec(&p, dd, &options, NULL), 0);
+        return p;
+}
+
+static void test_out_of_memory(void **state)
+{
+        (void)state;
+        int r;
+        make_group();
+        bool certain = setting == SETTING_DEFAULT || kernel_tells();
+        for (int i = 0; i < 2 && group[0]; i++) {
+                r = out_of_memory(start_in_group(touch_too_much), -SIGKILL);
+                assert_true(r || !certain);
+                /* What was counted before it was there is none of its business. */
+                brood_process *p = start_in_group(wait_for_ever);
+                kill(brood_process_pid(p), SIGKILL);
+                assert_false(out_of_memory(p, -SIGKILL));
+                assert_false(out_of_memory(start_in_group(outlive_a_child), 0));
+        }
+        if (group[0]) {
+                int warnings = 0;
+                assert_int_equal(brood_log_to(count_warnings, &warnings, BROOD_LOG_WARNING), 0);
+                r = out_of_memory(exec_in_group(false), -SIGKILL);
+                assert_int_equal(brood_log_to_stderr(BROOD_LOG_OFF), 0);
+                assert_true(r || !certain);
+                assert_int_equal(warnings, r);
+                r = out_of_memory(exec_in_group(true), -SIGKILL);
+                assert_true(r || !kernel_tells());
+                /* It is not alone: it may have been the other one. */
+                brood_process *other = start_in_group(wait_for_ever);
+                assert_false(out_of_memory(start_in_group(touch_too_much), -SIGKILL));
+                /* By our own hand. */
+                assert_int_equal(brood_process_kill(other), 0);
+                assert_false(out_of_memory(other, -SIGKILL));
+                assert_int_equal(brood_forkserver_stop(), 0);
+                assert_true(support_until(remove_group, NULL, 20000));
+        }
+        /* No group, no proof. */
+        group[0] = '\0';
+        brood_process *p = start_in_group(wait_for_ever);
+        kill(brood_process_pid(p), SIGKILL);
+        assert_false(out_of_memory(p, -SIGKILL));
 }
 
 /* ---- ends ---- */
@@ -341,6 +482,7 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 process_test(test_report),
                 process_test(test_report_of_one_that_runs),
+                process_test(test_out_of_memory),
                 process_test(test_end),
                 process_test(test_suspend_and_resume),
                 process_test(test_end_bad_input),

@@ -580,7 +580,6 @@ static void test_bad_input(void **state)
         assert_int_equal(brood_process_exec(&p, nothing, NULL, NULL), -EINVAL);
         assert_int_equal(brood_process_exec(&p, argv, &(brood_process_options){ .target = wait_for_ever }, NULL),
                          -EINVAL);
-        assert_int_equal(brood_process_exec(&p, argv, &(brood_process_options){ .detached = true }, NULL), -EINVAL);
         assert_int_equal(brood_process_exec(&p, argv, &(brood_process_options){ .name = "" }, NULL), -EINVAL);
         assert_null(p);
         assert_string_equal(brood_process_failed_step(NULL), "");
