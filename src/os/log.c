@@ -91,7 +91,7 @@ static void write_line(const char *line, size_t length)
 {
         while (length > 0) {
                 ssize_t n = write(STDERR_FILENO, line, length);
-                if (n < 0 && errno != EINTR)
+                if (n == 0 || (n < 0 && errno != EINTR))
                         return;
                 if (n > 0) {
                         line += n;
@@ -100,16 +100,31 @@ static void write_line(const char *line, size_t length)
         }
 }
 
+/* What vsnprintf(3) has written, of what it wanted to, with a mark where it is not all: its length. */
 static size_t cut(char *text, size_t room, int wanted)
 {
         static const char mark[] = "...";
 
         if (wanted < 0)
-                return 0;
+                wanted = 0;
         if ((size_t)wanted < room)
                 return (size_t)wanted;
         memcpy(text + room - sizeof mark, mark, sizeof mark);
         return room - 1;
+}
+
+static void call_back(brood_log_function function, void *arg, brood_log_level level, const char *message)
+{
+        const brood_log_record record = {
+                .level = level,
+                .pid = getpid(),
+                .process = load_relaxed(&process_name),
+                .message = message,
+        };
+
+        in_callback = true;
+        function(&record, arg);
+        in_callback = false;
 }
 
 void brood_log(brood_log_level level, const char *format, ...)
@@ -118,33 +133,25 @@ void brood_log(brood_log_level level, const char *format, ...)
             in_callback)
                 return;
         KEEP_ERRNO;
-        char line[BROOD_LOG_LINE_MAX + 1]; /* the newline takes the place of the string's end */
+        char line[BROOD_LOG_LINE_MAX];
+        size_t length = 0;
         void *arg;
         va_list arguments;
 
-        const brood_log_record record = {
-                .level = level,
-                .pid = getpid(),
-                .process = load_relaxed(&process_name),
-                .message = line,
-        };
         brood_log_function function = read_sink(&arg);
-        size_t before = 0;
         if (function == NULL)
-                before =
-                    (size_t)snprintf(line, sizeof line, "[%s/%s/%d] ", name_of(level), record.process, (int)record.pid);
-        errno = kept_errno;
+                length = (size_t)snprintf(line, sizeof line, "[%s/%s/%d] ", name_of(level), load_relaxed(&process_name),
+                                          (int)getpid());
+        errno = kept_errno; /* for %m */
         va_start(arguments, format);
-        int wanted = vsnprintf(line + before, sizeof line - 1 - before, format, arguments);
+        int wanted = vsnprintf(line + length, sizeof line - length, format, arguments);
         va_end(arguments);
-        size_t length = before + cut(line + before, sizeof line - 1 - before, wanted);
+        length += cut(line + length, sizeof line - length, wanted);
         if (function != NULL) {
                 line[length] = '\0';
-                in_callback = true;
-                function(&record, arg);
-                in_callback = false;
+                call_back(function, arg, level, line);
         } else {
-                line[length] = '\n';
+                line[length] = '\n'; /* in the place of the string's end */
                 write_line(line, length + 1);
         }
 }
