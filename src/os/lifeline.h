@@ -46,7 +46,8 @@ int lifeline_arm(int branch);
 /* In the child, too: stay tied also as a program that is executed.  0 or a negative errno. */
 int lifeline_keep(int branch);
 
-/* The opposite of arming: it does not kill this process any more, which watches the branch itself (readable: the parent has gone). */
+/* The opposite of arming: it does not kill this process any more, which watches the branch itself (readable: the parent has gone).
+ */
 void lifeline_disarm(int branch);
 
 /* A pidfd of whom a branch would kill; -ESRCH (nobody, any more), or another negative errno. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/process/test_bad_input.c: what cannot be done with a process, and what a machine without room does to a start.  Each has the
- * documented error, and leaves no child, no zombie and no descriptor; afterwards all works.  Options that no call takes are
+ * tests/process/test_bad_input.c: what cannot be done with a process, and what a machine without room does to a start.  Each has
+ * the documented error, and leaves no child, no zombie and no descriptor; afterwards all works.  Options that no call takes are
  * in test_process.c, test_setup.c and test_methods.c, beside what they are options of.
  */
 #include "setting.h"
