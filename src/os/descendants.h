@@ -15,8 +15,8 @@
 /* From now on adopt the orphans among them: 0; -ENOTSUP (/proc is not there, or is of another PID namespace). */
 int descendants_adopt(void);
 
-/* Kill them all, as far as one look can find them: who is born meanwhile is found by the next one.  Those that have the name `spared`
- * (NULL: none), and what is below them, are passed over.  How many got the signal; or a negative errno. */
+/* Kill them all, as far as one look can find them: who is born meanwhile is found by the next one.  Those that have the name
+ * `spared` (NULL: none), and what is below them, are passed over.  How many got the signal; or a negative errno. */
 int descendants_kill(const char *spared);
 
 /* Reap one child that has ended, whichever: its pid, and how it has ended; 0 (none has ended), -ECHILD (there is none).  For
