@@ -97,7 +97,7 @@ static bool kill_some(struct guardian *guardian, bool spare)
  * user's cannot be killed, and is not waited for. */
 static void sweep(struct guardian *guardian)
 {
-        enum { LOOK_MS = 10, SPARING_LOOKS = 50, VAIN_LOOKS_MOST = 50 };
+        enum { LOOK_MS = 10, SPARING_LOOKS = 500, VAIN_LOOKS_MOST = 50 };
         unsigned char ready;
 
         for (int looks = 0, vain = 0; vain < VAIN_LOOKS_MOST; looks++) {

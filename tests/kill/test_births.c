@@ -54,15 +54,16 @@ static bool is_alone(void *unused)
         return pid < 0 && errno == ECHILD;
 }
 
-/* Who has made it does not matter: nobody else runs here. */
-static void expect_no_group(const char *what, long k)
+/* Of those that a host has made for its children. */
+static void expect_no_group(const char *what, pid_t host, long k)
 {
-        char path[PATH_MAX];
+        char path[PATH_MAX], prefix[32];
+        snprintf(prefix, sizeof prefix, "brood-%d-", (int)host);
         if (cgroup_own(path, sizeof path) < 0)
                 return;
         DIR *directory = opendir(path);
         for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;)
-                if (strncmp(entry->d_name, "brood-", 6) == 0)
+                if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0)
                         fail_msg("%s, killed after %ld instructions, has left the control group %s", what, k,
                                  entry->d_name);
         if (directory != NULL)
@@ -73,7 +74,6 @@ static void expect_all_gone(const char *what, long k)
 {
         if (!support_until(is_alone, NULL, CHECK_HANG_MS))
                 fail_msg("%s, killed after %ld instructions, has left processes behind", what, k);
-        expect_no_group(what, k);
 }
 
 static void need_steps(void)
@@ -187,6 +187,7 @@ static void kill_parents(brood_start_method method, bool warm, bool detached, br
         assert_int_equal(step_run(pid, mark, STEPS_MOST, true, NULL, &total), STEP_ENDED);
         step_kill(pid);
         expect_all_gone(what, total);
+        expect_no_group(what, pid, total);
         for (int i = 0; i < kills; i++) {
                 long wanted = place(i, kills, total);
                 pid = step_start(&victim);
@@ -196,6 +197,7 @@ static void kill_parents(brood_start_method method, bool warm, bool detached, br
                 int64_t since = support_now_ms();
                 step_kill(pid);
                 expect_all_gone(what, wanted);
+                expect_no_group(what, pid, wanted);
                 int64_t took = support_now_ms() - since;
                 longest = took > longest ? took : longest;
         }
@@ -352,7 +354,7 @@ static void kill_the_nth(brood_start_method method, brood_tree_level tree, int n
                 if (result != 0)
                         fail_msg("%s by %s%s, killed after %ld of %ld instructions: the parent ended with %d", what,
                                  method_names[method], tree_names[tree], trace.steps, total, result);
-                expect_no_group(what, trace.steps);
+                expect_no_group(what, trace.parent, trace.steps);
                 killed += trace.done > trace.steps;
         }
         print_message("%s by %s%s: %ld kills in %ld instructions\n", what, method_names[method], tree_names[tree],

@@ -36,11 +36,12 @@ struct search {
         int signal;        /* sent to whom is found */
 };
 
-/* A file of /proc of a few bytes. */
+/* A file of /proc of a few bytes; of a process that is gone, none. */
 static size_t read_of(const char *pid, const char *name, char *text, size_t size)
 {
         char path[300];
         snprintf(path, sizeof path, "/proc/%s/%s", pid, name);
+        text[0] = '\0';
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
                 return 0;
@@ -123,6 +124,25 @@ static void expect_no_group(void)
 {
         pid_t self = getpid();
         assert_true(no_group_is_left(&self));
+}
+
+/* What a host that was killed had, comes to the watcher, and has ended when that has as many children as before. */
+static int watched_before;
+
+static void note_watched(void)
+{
+        watched_before = support_count_children(getppid());
+}
+
+static bool no_orphan_is_left(void *unused)
+{
+        (void)unused;
+        return support_count_children(getppid()) <= watched_before;
+}
+
+static void expect_no_orphans(void)
+{
+        assert_true(support_until(no_orphan_is_left, NULL, 20000));
 }
 
 /* ---- families ---- */
@@ -398,10 +418,12 @@ static void test_host_is_killed(void **state)
                 if (!possible(levels[i]))
                         continue;
                 family_make(&scene.family, true);
+                note_watched();
                 assert_int_equal(in_child(host_dies, &scene), HOST_DIED);
                 assert_int_equal(read(scene.family.go[0], &scene.host, sizeof scene.host), sizeof scene.host);
                 expect_none_soon(&scene.family.who);
                 assert_true(support_until(no_group_is_left, &scene.host, 20000));
+                expect_no_orphans();
                 family_free(&scene.family);
         }
 }
@@ -420,6 +442,7 @@ static void test_guardian_and_host_are_killed(void **state)
                 if (!possible(levels[i]) || levels[i] == BROOD_TREE_CGROUP) /* the group would be left to nobody */
                         continue;
                 family_make(&scene.family, true);
+                note_watched();
                 assert_int_equal(in_child(host_dies, &scene), HOST_DIED);
                 if (levels[i] == BROOD_TREE_NAMESPACE)
                         expect_none_soon(&scene.family.who);
@@ -427,6 +450,7 @@ static void test_guardian_and_host_are_killed(void **state)
                         assert_true(support_until(is_alone, &scene.family.who, 20000));
                 scene.family.who.signal = SIGKILL;
                 expect_none_soon(&scene.family.who);
+                expect_no_orphans();
                 family_free(&scene.family);
         }
 }
@@ -441,6 +465,7 @@ static void test_guardian_is_killed(void **state)
                 if (!possible(levels[i]))
                         continue;
                 int children = support_count_children(getpid());
+                note_watched();
                 family_make(&family, true);
                 assert_int_equal(start_family(&process, &family, levels[i]), 0);
                 pid_t guardian = support_parent_of(brood_process_pid(process));
@@ -464,6 +489,7 @@ static void test_guardian_is_killed(void **state)
                 brood_process_free(process);
                 family.who.signal = SIGKILL;
                 expect_none_soon(&family.who);
+                expect_no_orphans();
                 family_free(&family);
         }
 }
@@ -682,8 +708,10 @@ static void test_host_of_program_is_killed(void **state)
                 if (!possible(levels[i]))
                         continue;
                 search_for(&search, shell.command);
+                note_watched();
                 assert_int_equal(in_child(host_of_program_dies, &shell), HOST_DIED);
                 expect_none_soon(&search);
+                expect_no_orphans();
         }
 }
 
