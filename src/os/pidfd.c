@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/pidfd.h"
 #include "os/clock.h"
+#include "os/descriptors.h"
 #include "os/errno.h"
 
 #include <assert.h>
@@ -130,4 +131,16 @@ int pidfd_reap(int pidfd, struct ending *ret_ending)
                 .peak_memory = (int64_t)usage.ru_maxrss * 1024,
         };
         return 0;
+}
+
+void pidfd_bury(int *pidfd)
+{
+        KEEP_ERRNO;
+        siginfo_t info;
+
+        pidfd_wait(*pidfd, DEADLINE_NEVER);
+        /* A tracer is told first, and until it has listened there is nothing to reap. */
+        while (waitid(WAITID_PIDFD, (id_t)*pidfd, &info, WEXITED | __WALL) < 0 && errno == EINTR)
+                ;
+        descriptor_close(pidfd);
 }

@@ -146,12 +146,7 @@ CHILD_CODE void process_run(brood_process *process)
 /* In the parent: wait for the first-level child, and find the grandchild. */
 static int find_grandchild(struct birth *birth, brood_process *process)
 {
-        struct ending ending;
-
-        pidfd_wait(process->pidfd, DEADLINE_NEVER);
-        pidfd_reap(process->pidfd, &ending);
-        descriptor_close(&process->pidfd);
-
+        pidfd_bury(&process->pidfd);
         birth->ticket++;
         int32_t pid = (int32_t)load_acquire(&birth->gate->grandchild); /* A2 */
         if (pid <= 0)
@@ -224,12 +219,8 @@ static int admit(struct registry *registry, struct birth *birth, brood_process *
                 store_release(&process->state, PROCESS_RUNNING);
                 return 0;
         }
-        if (process->pidfd >= 0) {
-                struct ending ending;
-                pidfd_wait(process->pidfd, DEADLINE_NEVER);
-                pidfd_reap(process->pidfd, &ending);
-                descriptor_close(&process->pidfd);
-        }
+        if (process->pidfd >= 0)
+                pidfd_bury(&process->pidfd);
         process->pid = 0;
         return r;
 }
