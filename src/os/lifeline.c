@@ -60,3 +60,9 @@ CHILD_CODE int lifeline_arm(int branch)
         r = kernel_call(SYS_ppoll, (intptr_t)&end, 1, (intptr_t)&now, 0, 0);
         return r > 0 && (end.revents & POLLHUP) ? -ESRCH : 0;
 }
+
+CHILD_CODE void lifeline_disarm(int *branch)
+{
+        kernel_call(SYS_fcntl, *branch, F_SETOWN, 0, 0, 0);
+        descriptor_close(branch);
+}

@@ -39,4 +39,7 @@ int lifeline_branch(const struct lifeline *line);
  * already gone; or a negative errno. */
 int lifeline_arm(int branch);
 
+/* In the child: be let go.  Whoever else still has the branch open, the parent's end is nothing to this process any more. */
+void lifeline_disarm(int *branch);
+
 #endif

@@ -112,7 +112,7 @@ CHILD_CODE void birth_enter(struct birth *birth, brood_process *process)
         }
         gate_wait(birth);
         if (process->options.detached) {
-                descriptor_close(&birth->branch);
+                lifeline_disarm(&birth->branch);                      /* the fork server may still have a copy */
                 store_release(&birth->gate->detached, birth->ticket); /* R3: pairs with A3 in await_detached */
                 futex_wake(&birth->gate->detached, 1);
         }
