@@ -131,6 +131,7 @@ BROOD_TEST_ROUNDS=60 tests_of "storm, a minute" 300 build -- storm
 BROOD_TEST_ROUNDS=60 tests_of "storm of sync, a minute" 300 build -- "storm of sync"
 BROOD_TEST_ROUNDS=100000 tests_of "step, every instruction" 2000 build -- step
 BROOD_TEST_ROUNDS=100000 tests_of "step of sync, every instruction" 4000 build -- "step of sync"
+BROOD_TEST_ROUNDS=100000 tests_of "step of births, every instruction" 4000 build -- "step of births"
 
 gate "models of the queue" 3600 tools/check-model.sh
 

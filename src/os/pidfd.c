@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/pidfd.h"
 #include "os/clock.h"
+#include "os/descriptors.h"
 #include "os/errno.h"
 
 #include <assert.h>
@@ -135,4 +136,16 @@ int pidfd_reap(int pidfd, struct ending *ret_ending)
                 return -EAGAIN;
         *ret_ending = ending_of(&info, &usage);
         return 0;
+}
+
+void pidfd_bury(int *pidfd)
+{
+        KEEP_ERRNO;
+        siginfo_t info;
+
+        pidfd_wait(*pidfd, DEADLINE_NEVER);
+        /* A tracer is told first, and until it has listened there is nothing to reap. */
+        while (waitid(WAITID_PIDFD, (id_t)*pidfd, &info, WEXITED | __WALL) < 0 && errno == EINTR)
+                ;
+        descriptor_close(pidfd);
 }

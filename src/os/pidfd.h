@@ -44,6 +44,9 @@ int pidfd_reap(int pidfd, struct ending *ret_ending);
 struct rusage;
 struct ending ending_of(const siginfo_t *info, const struct rusage *usage);
 
+/* Wait until it has ended and, if it is our child, reap it (which a debugger may delay); and close the descriptor. */
+void pidfd_bury(int *pidfd);
+
 /* The exit code that a status of wait(2) tells: 0 to 255, or -N for signal N. */
 int exitcode_of_status(int status);
 

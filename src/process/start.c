@@ -124,6 +124,7 @@ CHILD_CODE void birth_enter(struct birth *birth, brood_process *process)
                 lifeline_keep(birth->branch);
                 registry_in_child()->tie = birth->branch;
         } else {
+                lifeline_disarm(birth->branch); /* the fork server may still have a copy */
                 descriptor_close(&birth->branch);
                 store_release(&birth->gate->detached, birth->ticket); /* R3: pairs with A3 in await_detached */
                 futex_wake(&birth->gate->detached, 1);
@@ -167,12 +168,7 @@ CHILD_CODE void process_run(brood_process *process)
 /* In the parent: wait for the first-level child, and find the grandchild. */
 static int find_grandchild(struct birth *birth, brood_process *process)
 {
-        struct ending ending;
-
-        pidfd_wait(process->pidfd, DEADLINE_NEVER);
-        pidfd_reap(process->pidfd, &ending);
-        descriptor_close(&process->pidfd);
-
+        pidfd_bury(&process->pidfd);
         birth->ticket++;
         int32_t pid = (int32_t)load_acquire(&birth->gate->grandchild); /* A2 */
         if (pid <= 0)
@@ -203,8 +199,10 @@ static int await_outfit(const struct birth *birth, brood_process *process)
         uint32_t seen;
 
         while ((seen = load_acquire(&birth->gate->outfit)) != birth->ticket) { /* A4 */
+#ifndef BROOD_FAULT_TRUSTING /* for a build that shows that the kill tests notice it (tests/kill/meson.build) */
                 if (pidfd_ended(process->pidfd))
                         return 0;
+#endif
                 futex_wait(&birth->gate->outfit, seen, deadline_after_ms(LOOK_MS));
         }
         uint32_t failure = load_relaxed(&birth->gate->failure);
@@ -245,12 +243,8 @@ static int admit(struct registry *registry, struct birth *birth, brood_process *
                 store_release(&process->state, PROCESS_RUNNING);
                 return 0;
         }
-        if (process->pidfd >= 0) {
-                struct ending ending;
-                pidfd_wait(process->pidfd, DEADLINE_NEVER);
-                pidfd_reap(process->pidfd, &ending);
-                descriptor_close(&process->pidfd);
-        }
+        if (process->pidfd >= 0)
+                pidfd_bury(&process->pidfd);
         process->pid = 0;
         return r;
 }

@@ -107,7 +107,7 @@ enum step_end kills_step(struct kills *kills, const struct kills_run *run, long 
         long act_at = run->act ? run->next_act(run->arg, 0) : KILLS_STEPS_MOST + 1, steps = 0;
         enum step_end end = STEP_THERE;
         if (is_first)
-                kills->path.count = 0;
+                kills->path.count = kills->path.forks_count = 0;
         while (steps < k && end == STEP_THERE) {
                 long until = k < act_at ? k : act_at, done;
                 if (is_first) {

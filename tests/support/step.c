@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 
@@ -60,11 +61,38 @@ static uintptr_t *program_counter(struct user_regs_struct *registers)
 #endif
 }
 
+/* Whether its next instruction is a system call that makes a process. */
+static bool is_about_to_fork(pid_t pid, struct user_regs_struct *registers)
+{
+#if defined(__aarch64__)
+        enum { CALL = 0xd4000001 }; /* svc #0 */
+        uint64_t mask = UINT32_MAX, number = registers->regs[8];
+#elif defined(__x86_64__)
+        enum { CALL = 0x050f }; /* syscall */
+        uint64_t mask = UINT16_MAX, number = registers->rax;
+#else
+        enum { CALL = 0 };
+        uint64_t mask = 0, number = 0;
+#endif
+        bool makes = number == SYS_clone || number == SYS_clone3;
+#ifdef SYS_fork
+        makes = makes || number == SYS_fork || number == SYS_vfork;
+#endif
+        if (!makes)
+                return false;
+        errno = 0;
+        long next = ptrace(PTRACE_PEEKTEXT, pid, (void *)*program_counter(registers), NULL);
+        return errno == 0 && ((uint64_t)next & mask) == (uint64_t)CALL;
+}
+
 void step_note(pid_t pid, struct step_path *path)
 {
         struct user_regs_struct registers;
-        if (path && path->count < path->room && read_registers(pid, &registers))
-                path->at[path->count++] = *program_counter(&registers);
+        if (!path || path->count >= path->room || !read_registers(pid, &registers))
+                return;
+        if (path->forks_count < (int)array_length(path->forks) && is_about_to_fork(pid, &registers))
+                path->forks[path->forks_count++] = path->count;
+        path->at[path->count++] = *program_counter(&registers);
 }
 
 #if defined(__aarch64__)
@@ -300,8 +328,8 @@ static enum step_end run_to(pid_t pid, const struct step_mark *mark, uintptr_t a
         return STEP_THERE;
 }
 
-enum step_end step_go(pid_t pid, const struct step_mark *mark, const struct step_path *path, long from, long to,
-                      void (*wake)(void *arg), void *arg)
+static enum step_end go_straight(pid_t pid, const struct step_mark *mark, const struct step_path *path, long from,
+                                 long to, void (*wake)(void *arg), void *arg)
 {
         enum { WORTH_IT = 4, WAKE_MS = 1000 }; /* steps that take as long as a breakpoint */
         /* If it may sleep, the last instruction is stepped: behind a breakpoint it would have slept already. */
@@ -324,6 +352,22 @@ enum step_end step_go(pid_t pid, const struct step_mark *mark, const struct step
                 }
         }
         return end;
+}
+
+enum step_end step_go(pid_t pid, const struct step_mark *mark, const struct step_path *path, long from, long to,
+                      void (*wake)(void *arg), void *arg)
+{
+        enum step_end end = STEP_THERE;
+        for (int i = 0; i < path->forks_count && end == STEP_THERE; i++) {
+                long at = path->forks[i], count;
+                if (at < from || at >= to)
+                        continue;
+                end = go_straight(pid, mark, path, from, at, wake, arg);
+                if (end == STEP_THERE)
+                        end = step_run(pid, mark, 1, true, NULL, &count);
+                from = at + 1;
+        }
+        return end == STEP_THERE ? go_straight(pid, mark, path, from, to, wake, arg) : end;
 }
 
 bool step_await(pid_t pid, int limit_ms)

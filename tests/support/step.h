@@ -34,10 +34,13 @@ enum step_end {
 };
 
 /* Where the victim was: at[i] is the address of the instruction after the first i.  One that repeats itself (rep movsb) is there
- * as often as it was stopped in. */
+ * as often as it was stopped in.  forks[] are the first instructions that make a process, by their numbers: one that is made while
+ * a breakpoint is set has it, too, and nobody to catch it. */
 struct step_path {
         uintptr_t *at;
         long count, room;
+        long forks[4];
+        int forks_count;
 };
 
 /* Whether instructions can be stepped through here: a machine that we know, and a kernel that lets us.  If not, *ret_why says. */
@@ -56,7 +59,7 @@ void step_note(pid_t pid, struct step_path *path);
 
 /* From instruction `from` of a path, go to the instruction `to` of it, and get there faster than by steps: with a breakpoint where
  * the path comes by for the first time since `from`, as near to the end as there is such a place; from there likewise, and by steps
- * where that would be no faster.  Should the victim
+ * where that would be no faster, or where a process is made.  Should the victim
  * take another way this time, it stops where it comes to the breakpoint, or has ended.  If it falls asleep on the way, `wake`
  * is called (unless it is NULL); if in the last instruction, the result is STEP_ASLEEP. */
 enum step_end step_go(pid_t pid, const struct step_mark *mark, const struct step_path *path, long from, long to,

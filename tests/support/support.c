@@ -224,6 +224,15 @@ int support_zombies(pid_t *ret_pids, int room)
         return n;
 }
 
+int support_children(pid_t pid, pid_t *ret_pids, int room)
+{
+        static struct process children[TREE_MAX];
+        int n = children_of(pid, children, TREE_MAX);
+        for (int i = 0; i < n && i < room && i < TREE_MAX; i++)
+                ret_pids[i] = children[i].pid;
+        return n;
+}
+
 int support_count_descriptors(void)
 {
         DIR *dir = opendir("/proc/self/fd");

@@ -63,6 +63,8 @@ pid_t support_parent_of(pid_t pid);
 int support_zombies(pid_t *ret_pids, int room);
 /* The number of children (zombies included) of a process. */
 int support_count_children(pid_t pid);
+/* The same, and who they are, up to `room`. */
+int support_children(pid_t pid, pid_t *ret_pids, int room);
 /* The numbers of open descriptors and of memory mappings of this process. */
 int support_count_descriptors(void);
 int support_count_mappings(void);
