@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/kill/test_births.c: killed at an instruction of a birth, by each start method.
+ * tests/kill/test_guardians.c: births under a guardian, at each level of the tree, killed at an instruction.
  *
- * The parent is stepped through k instructions of start, join, kill and join, and killed there: all that it had started must be
- * gone soon after it, the fork server too.  Then the child, from its first instruction on, through its exec and the dynamic
- * linker where there is one; and the fork server, from its own: the parent's calls must end, with success or an error that says
- * what happened, and its next start must succeed.
- *
- * And under a guardian, at each level of the tree: the parent, whose child has a daemon of its own, then the guardian, the floor of
- * a namespace, and the child.  No control group may be left over either.
+ * The parent, whose child has a daemon of its own, is stepped through k instructions of start, join, kill and join, and killed
+ * there: all that it had started must be gone soon after it.  Then the guardian, the floor of a namespace, and the child, from their first
+ * instruction on: the parent's calls must end, with success or an error that says what happened, and its next start must succeed.
+ * No control group may be left over.  (Births without a guardian: test_step_births.c.)
  *
  * How many instructions of each are tried, evenly spread and at a random offset, is set by --rounds N (or BROOD_TEST_ROUNDS).
  */
@@ -26,16 +23,12 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
-#define FOR_EACH_METHOD(m)                                                                                             \
-        for (brood_start_method m = BROOD_START_FORK; m <= BROOD_START_FORKSERVER; m = (brood_start_method)(m + 1))
-
 enum {
         KILLS_OF_PARENTS = 20,
-        KILLS_OF_CHILDREN = 12,
+        KILLS_OF_CHILDREN = 4,
         STEPS_MOST = 50000000,
 };
 
-static const char *const method_names[] = { "", "fork", "spawn", "forkserver" };
 static const char *const tree_names[] = { "", ", a walk", ", a group", ", a namespace" };
 
 /* Orphans come to the test process: it sees each of them end. */
@@ -104,8 +97,6 @@ static int wait_for_ever(void *unused)
 }
 
 struct parent {
-        brood_start_method method;
-        bool warm, detached; /* there has been another start before */
         brood_tree_level tree;
         brood_process *process;
 };
@@ -128,13 +119,11 @@ static int have_a_daemon(void *unused)
         return wait_for_ever(unused);
 }
 
-static int one_life(brood_start_method method, int (*target)(void *), bool detached, brood_tree_level tree,
-                    brood_process **ret_process)
+static int one_life(int (*target)(void *), brood_tree_level tree, brood_process **ret_process)
 {
         const brood_process_options options = {
                 .target = target,
-                .start_method = method,
-                .detached = detached,
+                .start_method = BROOD_START_FORK,
                 .setup = { .tree = tree },
         };
         return brood_process_new(ret_process, &options);
@@ -149,16 +138,12 @@ static int parent_prepare(void *arg)
         sigemptyset(&signals);
         sigaddset(&signals, SIGCHLD);
         sigprocmask(SIG_BLOCK, &signals, NULL);
-        if (parent->warm) {
-                require_int(one_life(parent->method, return_five, false, parent->tree, &p), 0);
-                require_int(brood_process_start(p), 0);
-                require_int(brood_process_join(p, BROOD_FOREVER), 0);
-                brood_process_free(p);
-        }
-        int (*target)(void *) = parent->tree != BROOD_TREE_BROOD ? have_a_daemon
-                                : parent->detached               ? return_five
-                                                                 : wait_for_ever;
-        return one_life(parent->method, target, parent->detached, parent->tree, &parent->process);
+        /* There has been another start before. */
+        require_int(one_life(return_five, parent->tree, &p), 0);
+        require_int(brood_process_start(p), 0);
+        require_int(brood_process_join(p, BROOD_FOREVER), 0);
+        brood_process_free(p);
+        return one_life(have_a_daemon, parent->tree, &parent->process);
 }
 
 static void parent_call(void *arg)
@@ -171,16 +156,15 @@ static void parent_call(void *arg)
         brood_process_join(parent->process, BROOD_FOREVER);
 }
 
-static void kill_parents(brood_start_method method, bool warm, bool detached, brood_tree_level tree)
+static void kill_parents(brood_tree_level tree)
 {
         struct step_mark *mark = check_shared(sizeof *mark);
-        struct parent parent = { method, warm, detached, tree, NULL };
+        struct parent parent = { tree, NULL };
         const struct step_victim victim = { parent_prepare, parent_call, &parent, mark };
         int kills = support_rounds(KILLS_OF_PARENTS);
         long total, k;
         char what[80];
-        snprintf(what, sizeof what, "a parent by %s%s%s%s", method_names[method], warm ? "" : ", its first start",
-                 detached ? ", detached" : "", tree_names[tree]);
+        snprintf(what, sizeof what, "a parent%s", tree_names[tree]);
         int64_t longest = 0;
         pid_t pid = step_start(&victim);
         assert_true(pid > 0);
@@ -206,19 +190,6 @@ static void kill_parents(brood_start_method method, bool warm, bool detached, br
         munmap(mark, sizeof *mark);
 }
 
-static void test_parent_killed(void **state)
-{
-        (void)state;
-        need_steps();
-        adopt_orphans();
-        FOR_EACH_METHOD(m)
-        {
-                kill_parents(m, true, false, BROOD_TREE_BROOD);
-                kill_parents(m, true, true, BROOD_TREE_BROOD);
-        }
-        kill_parents(BROOD_START_FORKSERVER, false, false, BROOD_TREE_BROOD);
-}
-
 static void test_parent_with_guardian_killed(void **state)
 {
         (void)state;
@@ -226,33 +197,31 @@ static void test_parent_with_guardian_killed(void **state)
         adopt_orphans();
         for (int tree = BROOD_TREE_WALK; tree <= BROOD_TREE_NAMESPACE; tree++)
                 if (brood_tree_possible((brood_tree_level)tree) == tree)
-                        kill_parents(BROOD_START_FORK, true, false, (brood_tree_level)tree);
+                        kill_parents((brood_tree_level)tree);
 }
 
-/* ---- the child, and the server ---- */
+/* ---- the guardian, and the child ---- */
 
 /* A parent that looks at each result; 0 if all of them are honest. */
-static int watchful_parent(brood_start_method method, brood_tree_level tree)
+static int watchful_parent(brood_tree_level tree)
 {
         brood_process *p;
         /* A guardian that is stepped through its look at /proc takes its time. */
-        int limit = tree == BROOD_TREE_BROOD ? CHECK_HANG_MS : 12 * CHECK_HANG_MS;
+        enum { LIMIT_MS = 12 * CHECK_HANG_MS };
         for (int i = 0; i < 2; i++) {
                 int code = -1000;
-                require_int(one_life(method, return_five, false, tree, &p), 0);
+                require_int(one_life(return_five, tree, &p), 0);
                 int r = brood_process_start(p);
                 require(r == 0 || (i == 0 && (r == -EAGAIN || r == -EPIPE)));
                 if (r == 0) {
-                        require_int(brood_process_join(p, limit), 0);
+                        require_int(brood_process_join(p, LIMIT_MS), 0);
                         r = brood_process_exitcode(p, &code);
-                        /* By a server or a guardian that was killed, where the kernel does not tell. */
                         require(r == 0 ||
-                                (r == -ENODATA && (method == BROOD_START_FORKSERVER || tree != BROOD_TREE_BROOD)));
+                                r == -ENODATA); /* by a guardian that was killed, where the kernel does not tell */
                         require(r < 0 || code == 5 || (i == 0 && code == -SIGKILL));
                 }
                 brood_process_free(p);
         }
-        require_int(brood_forkserver_stop(), 0);
         return 0;
 }
 
@@ -260,7 +229,6 @@ static int watchful_parent(brood_start_method method, brood_tree_level tree)
  * instructions; the others run as they like. */
 struct trace {
         pid_t parent, victim;
-        brood_start_method method;
         brood_tree_level tree;
         int begun, wanted;
         long steps, done;
@@ -322,7 +290,7 @@ static int trace_births(struct trace *trace)
         if (pid == 0) {
                 ptrace(PTRACE_TRACEME, 0, NULL, NULL);
                 raise(SIGSTOP);
-                _exit(watchful_parent(trace->method, trace->tree));
+                _exit(watchful_parent(trace->tree));
         }
         assert_int_equal(waitpid(pid, &status, __WALL), pid);
         assert_true(WIFSTOPPED(status));
@@ -341,40 +309,23 @@ static int trace_births(struct trace *trace)
         return result;
 }
 
-static void kill_the_nth(brood_start_method method, brood_tree_level tree, int n, const char *what)
+static void kill_the_nth(brood_tree_level tree, int n, const char *what)
 {
         int kills = support_rounds(KILLS_OF_CHILDREN);
-        struct trace all = { .method = method, .tree = tree, .wanted = n, .steps = STEPS_MOST };
+        struct trace all = { .tree = tree, .wanted = n, .steps = STEPS_MOST };
         assert_int_equal(trace_births(&all), 0);
         assert_true(all.begun >= n && all.done > 0);
         long total = all.done, killed = 0;
         for (int i = 0; i < kills; i++) {
-                struct trace trace = { .method = method, .tree = tree, .wanted = n, .steps = place(i, kills, total) };
+                struct trace trace = { .tree = tree, .wanted = n, .steps = place(i, kills, total) };
                 int result = trace_births(&trace);
                 if (result != 0)
-                        fail_msg("%s by %s%s, killed after %ld of %ld instructions: the parent ended with %d", what,
-                                 method_names[method], tree_names[tree], trace.steps, total, result);
+                        fail_msg("%s%s, killed after %ld of %ld instructions: the parent ended with %d", what,
+                                 tree_names[tree], trace.steps, total, result);
                 expect_no_group(what, trace.parent, trace.steps);
                 killed += trace.done > trace.steps;
         }
-        print_message("%s by %s%s: %ld kills in %ld instructions\n", what, method_names[method], tree_names[tree],
-                      killed, total);
-}
-
-static void test_child_killed(void **state)
-{
-        (void)state;
-        need_steps();
-        kill_the_nth(BROOD_START_FORK, BROOD_TREE_BROOD, 1, "a child");
-        kill_the_nth(BROOD_START_SPAWN, BROOD_TREE_BROOD, 1, "a child");
-        kill_the_nth(BROOD_START_FORKSERVER, BROOD_TREE_BROOD, 2, "a child");
-}
-
-static void test_server_killed(void **state)
-{
-        (void)state;
-        need_steps();
-        kill_the_nth(BROOD_START_FORKSERVER, BROOD_TREE_BROOD, 1, "a server");
+        print_message("%s%s: %ld kills in %ld instructions\n", what, tree_names[tree], killed, total);
 }
 
 static void test_guardian_killed(void **state)
@@ -387,21 +338,20 @@ static void test_guardian_killed(void **state)
                 int n = 1;
                 if (brood_tree_possible(level) != tree)
                         continue;
-                kill_the_nth(BROOD_START_FORK, level, n++, "a guardian");
+                kill_the_nth(level, n++, "a guardian");
                 if (level == BROOD_TREE_NAMESPACE)
-                        kill_the_nth(BROOD_START_FORK, level, n++, "a floor");
-                kill_the_nth(BROOD_START_FORK, level, n, "a child");
+                        kill_the_nth(level, n++, "a floor");
+                kill_the_nth(level, n, "a child");
         }
 }
 
 int main(int argc, char **argv)
 {
         static const struct CMUnitTest tests[] = {
-                support_test(test_parent_killed),   support_test(test_child_killed),
-                support_test(test_server_killed),   support_test(test_parent_with_guardian_killed),
+                support_test(test_parent_with_guardian_killed),
                 support_test(test_guardian_killed),
         };
         if (brood_main(argc, argv) < 0)
                 return 1;
-        return support_main(argc, argv, "births", tests, array_length(tests), 1700);
+        return support_main(argc, argv, "guardians", tests, array_length(tests), 1700);
 }
