@@ -4,8 +4,8 @@
  *
  * The parent, whose child has a daemon of its own, is stepped through k instructions of start, join, kill and join, and killed
  * there: all that it had started must be gone soon after it.  Then the guardian, the floor of a namespace, and the child, from
- * their first instruction on: the parent's calls must end, with success or an error that says what happened, and its next start must
- * succeed.  No control group may be left over.  (Births without a guardian: test_step_births.c.)
+ * their first instruction on: the parent's calls must end, with success or an error that says what happened, and its next start
+ * must succeed.  No control group may be left over.  (Births without a guardian: test_step_births.c.)
  *
  * How many instructions of each are tried, evenly spread and at a random offset, is set by --rounds N (or BROOD_TEST_ROUNDS).
  */

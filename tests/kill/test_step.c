@@ -20,11 +20,11 @@
 #include "kills.h"
 
 enum {
-        KILLS = 250, /* in one call, by default */
-        KILLS_OF_A_LONG_ONE = 100,
-        KILLS_WHILE_WAITING = 60,    /* each of them waits */
-        KILLS_BESIDE_A_SLEEPER = 20, /* each up to a quarter of a second */
-        PAIRS = 300,
+        KILLS = 120, /* in one call, by default */
+        KILLS_OF_A_LONG_ONE = 50,
+        KILLS_WHILE_WAITING = 30,    /* each of them waits */
+        KILLS_BESIDE_A_SLEEPER = 10, /* each up to a quarter of a second */
+        PAIRS = 150,
 };
 
 /* Where the victim is to be woken, its time limit must not pass while it is stepped through what it does before it sleeps. */
@@ -100,7 +100,7 @@ static int kills_for(const struct act *act, const struct stage *stage, long step
 {
         int most = support_rounds(KILLS), limit = most;
         if (stage->beside) /* never all of them: that alone would take an hour */
-                return kills_is_thorough() ? 10 * KILLS_BESIDE_A_SLEEPER : KILLS_BESIDE_A_SLEEPER;
+                return kills_is_thorough() ? 20 * KILLS_BESIDE_A_SLEEPER : KILLS_BESIDE_A_SLEEPER;
         if (stage->woken || stage->timeout_ms > 0)
                 limit = KILLS_WHILE_WAITING;
         else if (act->long_one || stage->size > 2000 || steps > 3000)

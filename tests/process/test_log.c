@@ -130,6 +130,11 @@ static void test_lines(void **state)
         expect_line("[INFO/talker/%d] process exiting with exit code 3\n", pid);
         expect_line("[INFO/MainProcess/%d] started sleeper, pid %d, by %s\n", self, sleeper, how());
         expect_line("[WARNING/MainProcess/%d] said 7\n", self);
+        if (host_has_company() && method == BROOD_START_FORK) {
+                expect_line("[WARNING/MainProcess/%d] talker, pid %d, was forked beside other threads\n", self, pid);
+                expect_line("[WARNING/MainProcess/%d] sleeper, pid %d, was forked beside other threads\n", self,
+                            sleeper);
+        }
         if (known) {
                 expect_line("[INFO/MainProcess/%d] talker, pid %d, ended with exit code 3\n", self, pid);
                 expect_line("[INFO/MainProcess/%d] sleeper, pid %d, was ended by SIGKILL\n", self, sleeper);
