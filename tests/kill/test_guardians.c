@@ -24,8 +24,8 @@
 #include <sys/syscall.h>
 
 enum {
-        KILLS_OF_PARENTS = 20,
-        KILLS_OF_CHILDREN = 4,
+        KILLS_OF_PARENTS = 10,
+        KILLS_OF_CHILDREN = 2,
         STEPS_MOST = 50000000,
 };
 

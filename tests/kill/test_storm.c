@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * tests/kill/test_storm.c: four processes put and four take, in every way that there is, and somebody kills one of them every few
- * milliseconds.  Ten seconds; --rounds N (or BROOD_TEST_ROUNDS) makes it N.
+ * milliseconds.  Six seconds; --rounds N (or BROOD_TEST_ROUNDS) makes it N.
  *
  * The books are one word for each message, in shared memory, because those who keep them are killed:
  *
@@ -426,7 +426,7 @@ static void test_storm(void **state)
         (void)state;
         enum { EACH_MS = 2000 }; /* the books have room for about twice as much */
         static const size_t maxsizes[] = { 1, 3, 16, 1000, 0 };
-        int storms = support_rounds(10) * 1000 / EACH_MS;
+        int storms = support_rounds(6) * 1000 / EACH_MS;
         for (int i = 0; i < storms; i++) {
                 int leasing = i % 2 ? CONSUMERS : CONSUMERS / 2;
                 rage(maxsizes[(size_t)i % array_length(maxsizes)], leasing, EACH_MS);

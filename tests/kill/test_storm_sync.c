@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * tests/kill/test_storm_sync.c: eight processes use every object of sync/ at once, and somebody kills one of them every few
- * milliseconds; some kill themselves with what they hold.  Ten seconds; --rounds N (or BROOD_TEST_ROUNDS) makes it N.
+ * milliseconds; some kill themselves with what they hold.  Six seconds; --rounds N (or BROOD_TEST_ROUNDS) makes it N.
  *
  * What an object protects is a pair of numbers that are raised one after the other: whoever gets in and is not told of a death must
  * find them equal, and who is told makes them so.  Each raise is counted before and after by the one who does it, so that at the
@@ -439,7 +439,7 @@ static void test_storm(void **state)
         assert_int_equal(brood_rwlock_new(&storm.rwlock), 0);
         for (int i = 0; i < USERS; i++)
                 start_one(&storm, i);
-        rage(&storm, support_rounds(10) * 1000);
+        rage(&storm, support_rounds(6) * 1000);
         stop_all(&storm);
         audit(&storm);
 
