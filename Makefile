@@ -16,7 +16,7 @@ MESON ?= $(firstword $(wildcard /usr/bin/meson) meson)
 BUILD ?= build
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 
-SUITES := unit proc kill stress examples gates
+SUITES := unit proc settings kill stress examples gates
 LESSONS := fork zombies process process_class pool queue separate_queues
 # Where the examples were built.
 EXAMPLES = $(BUILD)/examples

@@ -28,7 +28,7 @@ export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 # The tests' own time limits know of the sanitizers; of valgrind and of an emulator they do not.
 sanitize=(-Db_sanitize=address,undefined -Db_lundef=false)
-quick=(--suite unit --suite proc --suite examples)
+quick=(--suite unit --suite proc --suite settings --suite examples)
 
 tests_of "gcc" 1200 build -- "${quick[@]}" --suite gates
 tests_of "gcc, release" 1200 build-release --buildtype=release -Dwerror=true -- "${quick[@]}" --suite kill --suite stress
