@@ -21,19 +21,8 @@ static int running;
 static atomic_bool wanted;
 static FILE *nowhere;
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define COMPANY_ASAN 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define COMPANY_ASAN 1
-#endif
-
-/* A child finds the allocator whole, which the libc sees to at a fork; the address sanitizer does not for its own, and a child that
- * looks for leaks at its end would wait for ever for a thread that it does not have. */
 static void allocate(void)
 {
-#ifndef COMPANY_ASAN
         char *volatile blocks[32];
         for (int i = 0; i < 32; i++) {
                 blocks[i] = malloc(16 + support_random(5000));
@@ -42,7 +31,6 @@ static void allocate(void)
         }
         for (int i = 0; i < 32; i++)
                 free(blocks[i]);
-#endif
 }
 
 /* A child that flushes a stream must find it unlocked, and only glibc sees to that for the streams that are not brood's to look

@@ -416,7 +416,8 @@ static void test_callback_that_calls_brood(void **state)
         assert_int_equal(brood_log_to(see, &seen, BROOD_LOG_INFO), 0);
         assert_int_equal(start_one(), 0);
         assert_int_equal(brood_log_to_stderr(BROOD_LOG_OFF), 0);
-        assert_true(seen.calls >= 2); /* the start and the end */
+        /* The start, and mostly the end: if a call in the callback has noticed that, it is dropped. */
+        assert_true(seen.calls >= 1);
         assert_int_equal(seen.result, 0);
         assert_int_equal(seen.deepest, 1);
         assert_int_equal(brood_active_children(NULL, 0), 0);
