@@ -388,6 +388,7 @@ int letter_read(const struct letter *letter, struct contents *ret_contents, broo
         *ret_process = process;
         return 0;
 fail:
+        free((void *)(uintptr_t)contents.environment);
         free(copy);
         free(process);
         return r;
