@@ -4,7 +4,7 @@
  * were what they say, descriptors of something else, and calls on a handle that another thread frees.  After each refusal the
  * queue is what it was before.
  */
-#include "check.h"
+#include "handed.h"
 
 #include <brood/queue.h>
 
@@ -313,28 +313,6 @@ enum {
         SHARED_DELIVERIES = 96
 };
 
-/* A copy of a queue's memory, `more` bytes longer, and sealed if it is to be. */
-static int copy_memory(int from, off_t more, unsigned seals)
-{
-        struct stat status;
-
-        assert_int_equal(fstat(from, &status), 0);
-        int fd = memfd_create("copy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        assert_true(fd >= 0);
-        off_t size = status.st_size + more;
-        assert_int_equal(ftruncate(fd, size), 0);
-        unsigned char *bytes = calloc(1, (size_t)size);
-        assert_non_null(bytes);
-        ssize_t n = pread(from, bytes, (size_t)(size < status.st_size ? size : status.st_size), 0);
-        assert_true(n >= 0);
-        assert_int_equal(pwrite(fd, bytes, (size_t)n, 0), n);
-        free(bytes);
-        assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
-        return fd;
-}
-
-#define ALL_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-
 static int attach_to(int memory, int event)
 {
         brood_queue *untouched = (brood_queue *)&memory, *q = untouched;
@@ -421,7 +399,7 @@ static void test_attach_refuses_other_memory(void **state)
                 { -4096, ALL_SEALS, -EUCLEAN },
         };
         for (size_t i = 0; i < array_length(copies); i++) {
-                int copy = copy_memory(fds[0], copies[i].more, copies[i].seals);
+                int copy = handed_copy(fds[0], copies[i].more, copies[i].seals);
                 assert_int_equal(attach_to(copy, fds[1]), copies[i].error);
                 close(copy);
         }
@@ -450,8 +428,7 @@ static void test_attach_refuses_other_memory(void **state)
                 { SHARED_DELIVERIES, UINT32_MAX, 4, -EUCLEAN },
         };
         for (size_t i = 0; i < array_length(patches); i++) {
-                int copy = copy_memory(fds[0], 0, ALL_SEALS);
-                assert_int_equal(pwrite(copy, &patches[i].value, patches[i].bytes, patches[i].at), patches[i].bytes);
+                int copy = handed_patched(fds[0], patches[i].at, patches[i].value, patches[i].bytes);
                 assert_int_equal(attach_to(copy, fds[1]), patches[i].error);
                 close(copy);
         }

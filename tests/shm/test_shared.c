@@ -781,8 +781,7 @@ static void test_attach_refuses(void **state)
                 { OWN_SIZE, 0, 8, 0 },
         };
         for (size_t i = 0; i < array_length(patches); i++) {
-                int copy = handed_copy(fd, 0, ALL_SEALS);
-                assert_int_equal(pwrite(copy, &patches[i].value, patches[i].bytes, patches[i].at), patches[i].bytes);
+                int copy = handed_patched(fd, patches[i].at, patches[i].value, patches[i].bytes);
                 assert_int_equal(attach_to(copy), patches[i].error);
                 close(copy);
         }

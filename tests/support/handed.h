@@ -34,6 +34,15 @@ static inline int handed_copy(int from, off_t more, unsigned seals)
         return fd;
 }
 
+/* A copy in which the low `size` bytes of `value` stand at `at`. */
+static inline int handed_patched(int from, off_t at, uint64_t value, size_t size)
+{
+        int fd = handed_copy(from, 0, ALL_SEALS);
+
+        assert_int_equal(pwrite(fd, &value, size, at), size);
+        return fd;
+}
+
 /* A memfd of that size, full of noise at the beginning, or of zeros. */
 static inline int handed_noise(off_t size, bool noise)
 {

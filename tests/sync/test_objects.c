@@ -3,7 +3,7 @@
  * tests/sync/test_objects.c: what locks, semaphores, conditions, events, barriers and reader/writer locks have in common: waiting
  * and what ends it, handles that another thread frees, the descriptors by which others attach, and what is refused there.
  */
-#include "check.h"
+#include "handed.h"
 
 #include <brood/brood.h>
 
@@ -665,28 +665,6 @@ static void test_attach(void **state)
         }
 }
 
-/* A copy of a memory, `more` bytes longer, and sealed if it is to be. */
-static int copy_memory(int from, off_t more, unsigned seals)
-{
-        struct stat status;
-
-        assert_int_equal(fstat(from, &status), 0);
-        int fd = memfd_create("copy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        assert_true(fd >= 0);
-        off_t size = status.st_size + more;
-        assert_int_equal(ftruncate(fd, size), 0);
-        unsigned char *bytes = calloc(1, (size_t)size);
-        assert_non_null(bytes);
-        ssize_t n = pread(from, bytes, (size_t)(size < status.st_size ? size : status.st_size), 0);
-        assert_true(n >= 0);
-        assert_int_equal(pwrite(fd, bytes, (size_t)n, 0), n);
-        free(bytes);
-        assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
-        return fd;
-}
-
-#define ALL_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-
 /* With the first descriptor exchanged for `memory`. */
 static int attach_to(const struct kind *kind, int memory, const int *fds)
 {
@@ -799,22 +777,21 @@ static void test_attach_refuses_memory(void **state)
 
                 assert_int_equal(kind->tell(object, fds), 0);
                 for (size_t i = 0; i < array_length(copies); i++) {
-                        int copy = copy_memory(fds[0], copies[i].more, copies[i].seals);
+                        int copy = handed_copy(fds[0], copies[i].more, copies[i].seals);
                         assert_int_equal(attach_to(kind, copy, fds), copies[i].error);
                         close(copy);
                 }
                 for (size_t i = 0; i < array_length(patches) + array_length(kind->patches); i++) {
                         const struct patch *patch =
                             i < array_length(patches) ? &patches[i] : &kind->patches[i - array_length(patches)];
-                        int copy = copy_memory(fds[0], 0, ALL_SEALS);
-                        assert_int_equal(pwrite(copy, &patch->value, patch->bytes, patch->at), patch->bytes);
+                        int copy = handed_patched(fds[0], patch->at, patch->value, patch->bytes);
                         assert_int_equal(attach_to(kind, copy, fds), patch->error);
                         close(copy);
                 }
                 /* Small enough to end before the words, and agreeing with itself about its size. */
                 struct stat status;
                 assert_int_equal(fstat(fds[0], &status), 0);
-                int cut = copy_memory(fds[0], 100 - status.st_size, ALL_SEALS);
+                int cut = handed_copy(fds[0], 100 - status.st_size, ALL_SEALS);
                 assert_int_equal(pwrite(cut, &(uint64_t){ 100 }, 8, 24), 8);
                 assert_int_equal(attach_to(kind, cut, fds), -EUCLEAN);
                 close(cut);

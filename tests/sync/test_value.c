@@ -397,14 +397,11 @@ static void test_attach_refuses(void **state)
                         { OWN_ITEM, 9, 8, -EPROTONOSUPPORT },
                 };
                 for (size_t i = 0; i < array_length(patches); i++) {
-                        int copy = handed_copy(fd, 0, ALL_SEALS);
-                        assert_int_equal(pwrite(copy, &patches[i].value, patches[i].bytes, patches[i].at),
-                                         patches[i].bytes);
+                        int copy = handed_patched(fd, patches[i].at, patches[i].value, patches[i].bytes);
                         assert_int_equal(attach_to(copy), patches[i].error);
                         close(copy);
                 }
-                int copy = handed_copy(fd, 0, ALL_SEALS);
-                assert_int_equal(pwrite(copy, &(uint32_t){ !is_raw }, 4, OWN_RAW), 4);
+                int copy = handed_patched(fd, OWN_RAW, !is_raw, 4);
                 assert_int_equal(attach_to(copy), -EPROTONOSUPPORT);
                 close(copy);
                 brood_array_free(a);
