@@ -106,7 +106,7 @@ CHILD_CODE void birth_enter(struct birth *birth, brood_process *process)
                 pid_t pid = child_fork();
                 if (pid != 0) {
                         store_release(&birth->gate->grandchild,
-                                      (uint32_t)pid); /* R2: pairs with A2 in start_detached */
+                                      (uint32_t)pid); /* R2: pairs with A2 in find_grandchild */
                         child_exit(0);
                 }
                 arm_or_exit(birth);
