@@ -53,6 +53,9 @@ int lifeline_branch(const struct lifeline *line)
         if (fd < 0)
                 return -errno;
         lifeline_move_up(&fd);
+        fd = descriptor_above_streams(fd);
+        if (fd < 0)
+                return fd;
         /* The signal is for the owner, who is nobody yet. */
         if (fcntl(fd, F_SETSIG, SIGKILL) < 0 || fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK) < 0) {
                 int r = -errno;

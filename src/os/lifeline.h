@@ -36,7 +36,7 @@ void lifeline_leave(struct lifeline *line);
 int lifeline_branch(const struct lifeline *line);
 
 /* Give it a high number, if there is one: a program that the child executes expects its own descriptors at low ones.  A branch is
- * made so. */
+ * made so; its number is none of the streams' in any case. */
 void lifeline_move_up(int *branch);
 
 /* In the child, which has left the line itself: from here on the parent's end kills this process.  0; -ESRCH if the parent has

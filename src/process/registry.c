@@ -79,7 +79,7 @@ static int registry_make(void)
         r = lifeline_open(&registry.line);
         if (r < 0)
                 goto fail;
-        r = registry.branch = descriptor_above_streams(lifeline_branch(&registry.line));
+        r = registry.branch = lifeline_branch(&registry.line);
         if (r < 0)
                 goto fail;
         void *gate;
@@ -234,7 +234,7 @@ int registry_take_branch(struct registry *r, const brood_process *process)
                        process->options.setup.tree == BROOD_TREE_BROOD; /* a guardian keeps it, too */
 
         if (!certain || r->branch_user != NULL) {
-                int branch = descriptor_above_streams(lifeline_branch(&r->line));
+                int branch = lifeline_branch(&r->line);
                 if (!certain || branch < 0)
                         return branch;
                 /* The one before lives on, and has its branch; who starts many beside it is not to open one for each.  Under the
