@@ -44,6 +44,7 @@ DOOR_OF = {
     "listener": "pipe",
     "pool": "pool",
     "result": "pool",
+    "map": "pool",
     "shared": "shm",
     "value": "sync",
     "atomic": "sync",

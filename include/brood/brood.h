@@ -20,6 +20,7 @@
  *     wait.h         waiting for many things at once
  *     pool.h         a pool of worker processes
  *     result.h       the result of a task
+ *     map.h          one function over many items, while the host goes on
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
@@ -32,6 +33,7 @@
 #include <brood/event.h>
 #include <brood/listener.h>
 #include <brood/lock.h>
+#include <brood/map.h>
 #include <brood/pass.h>
 #include <brood/pool.h>
 #include <brood/process.h>

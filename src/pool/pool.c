@@ -196,6 +196,13 @@ int pool_check(const brood_pool *pool)
         return pool->owner == child_pid() ? 0 : -EPERM;
 }
 
+void pool_hold(brood_pool *pool)
+{
+        pthread_mutex_lock(&pool->mutex);
+        pool->references++;
+        pthread_mutex_unlock(&pool->mutex);
+}
+
 void pool_release(brood_pool *pool)
 {
         /* In a forked child the mutex may be held by a thread that is not there; but nobody else uses the handle there. */
@@ -259,8 +266,8 @@ int brood_pool_close(brood_pool *pool)
         return 0;
 }
 
-/* Whether the pool ended otherwise than by close or terminate.  The keeper's life is looked at first: what it said of its end, it
- * said before. */
+/* Whether the pool ended otherwise than by close or terminate.  The keeper's life is looked at first: what it said of its
+ * end, it said before. */
 static bool pool_broke(brood_pool *pool)
 {
         bool lives = keeper_lives(pool);
@@ -455,7 +462,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
             out_bytes > SIZE_MAX / 4)
                 return -ENOMEM;
         size = round_up(arg_bytes, 16) + round_up(out_bytes, 16) + 16; /* never 0, and `out` lies inside */
-        if (!workers_have(pool, order->function))
+        if (!workers_have(pool, order->calls != NULL ? order->calls : order->function))
                 return -ENOEXEC;
 
         uint32_t index;
@@ -486,12 +493,14 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         task->outcome = BROOD_OUTCOME_PENDING;
         task->worker = 0;
         task->exitcode = 0;
-        if (arg_bytes > 0)
+        if (order->pack != NULL)
+                order->pack(region_at(&pool->region, offset), order->arg);
+        else if (arg_bytes > 0)
                 memcpy(region_at(&pool->region, offset), order->arg, arg_bytes);
         store_release(&task->state, task_state(generation, TASK_QUEUED, 0));
 
-        /* The ring has a place for every task there can be, so that this does not wait for a worker; but for the moment in which
-         * a dead one's stale ticket takes up a place, and that may be the pool's last. */
+        /* The ring has a place for every task there can be, so that this does not wait for a worker; but for the moment in
+         * which a dead one's stale ticket takes up a place, and that may be the pool's last. */
         enum { LOOK_MS = 100 };
         uint64_t ticket = ticket_make(index, generation);
         do

@@ -42,7 +42,7 @@ struct brood_pool {
         struct spin spin; /* before sleeping on a result */
 
         pthread_mutex_t mutex; /* guards what follows */
-        size_t references;     /* the pool's handle, if it is not yet freed, and each result */
+        size_t references;     /* the pool's handle, if it is not yet freed, each result and each map */
         struct arena arena;
         struct host_task *host_tasks;
         uint32_t *free_tasks;
@@ -68,7 +68,9 @@ struct brood_result {
 /* What a new task is to do; see struct task. */
 struct order {
         brood_task_function function;
+        brood_task_function calls; /* what `function` calls, if that is one of the library's own; or NULL */
         const void *arg;
+        void (*pack)(void *to, const void *arg); /* how the argument is written; NULL: it is copied */
         size_t arg_size, room, items;
 };
 
@@ -93,6 +95,9 @@ const void *result_bytes(const brood_result *result);
 
 /* Give a task back, or remember it as dropped if it has not ended; the mutex is held. */
 void pool_drop_task(brood_pool *pool, uint32_t index, uint32_t generation);
+
+/* One reference more. */
+void pool_hold(brood_pool *pool);
 
 /* One reference less; with the last one the pool's memory goes.  The mutex is not held. */
 void pool_release(brood_pool *pool);
