@@ -45,6 +45,7 @@ DOOR_OF = {
     "pool": "pool",
     "result": "pool",
     "map": "pool",
+    "completions": "pool",
     "shared": "shm",
     "value": "sync",
     "atomic": "sync",

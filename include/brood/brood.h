@@ -20,6 +20,7 @@
  *     wait.h         waiting for many things at once
  *     pool.h         a pool of worker processes
  *     result.h       the result of a task
+ *     completions.h  which of many results is there next
  *     map.h          one function over many items, while the host goes on
  */
 #ifndef BROOD_BROOD_H
@@ -28,6 +29,7 @@
 #include <brood/atomic.h>
 #include <brood/barrier.h>
 #include <brood/common.h>
+#include <brood/completions.h>
 #include <brood/condition.h>
 #include <brood/connection.h>
 #include <brood/event.h>

@@ -48,6 +48,7 @@ extern "C" {
 #endif
 
 typedef struct brood_pool brood_pool;
+typedef struct brood_completions brood_completions; /* see brood/completions.h */
 
 /* What a worker runs.  Reads `size` bytes at `arg`, writes at most `room` bytes at `out` (both aligned to 16 bytes); returns
  * the number of bytes written, or a negative errno.  More than `room` counts as -EMSGSIZE. */
@@ -97,6 +98,28 @@ BROOD_API void brood_pool_free(brood_pool *pool);
  * Threads: any.  Death: a host killed in here takes the pool along. */
 BROOD_API int brood_pool_apply_async(brood_pool *pool, brood_result **ret_result, brood_task_function function,
                                      const void *arg, size_t size);
+
+typedef struct brood_task_options {
+        brood_task_function function;
+        const void *arg; /* `size` bytes are copied */
+        size_t size;
+        size_t room;                    /* for the result, in bytes; 0: result_size of the pool's options */
+        void *callback_arg;             /* what brood_result_callback_arg() tells */
+        brood_completions *completions; /* that the result is to come out of; may be NULL */
+} brood_task_options;
+
+/* Hand a task to the pool, with options: brood_pool_apply_async() is this with the first three.
+ * If ret_result is NULL and there are completions, the result belongs to them until it is taken out.
+ * Returns 0; the errors of brood_pool_apply_async(); -EINVAL, too, for NULL options, a room beyond BROOD_POOL_RESULT_SIZE_LIMIT
+ *   or completions of another pool; -E2BIG (options from a newer brood).  Never waits for a worker.
+ * Threads: any.  Death: a host killed in here takes the pool along. */
+BROOD_API int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const brood_task_options *options,
+                                      size_t options_size);
+
+static inline int brood_pool_submit(brood_pool *pool, brood_result **ret_result, const brood_task_options *options)
+{
+        return brood_pool_submit_sized(pool, ret_result, options, sizeof(brood_task_options));
+}
 
 /* Run one task and wait for its result: apply_async, get and free in one call.
  * Returns the result's size, or an error of brood_pool_apply_async() or brood_result_get(); when the wait ends with

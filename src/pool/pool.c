@@ -2,7 +2,6 @@
  *
  * pool/pool.c: the host's side: the pool made, fed, closed, ended.
  */
-#include "pool/pool.h"
 #include "os/child.h"
 #include "os/clock.h"
 #include "os/cpu.h"
@@ -12,6 +11,7 @@
 #include "os/pidfd.h"
 #include "os/robust.h"
 #include "os/signals.h"
+#include "pool/ended.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -178,6 +178,7 @@ int brood_pool_new_sized(brood_pool **ret_pool, const brood_pool_options *option
         pool->owner = child_pid();
         pool->dropped = pool->dropped_end = NO_TASK;
         pool->references = 1;
+        link_init(&pool->completions);
         spin_init(&pool->spin);
         pthread_mutex_init(&pool->mutex, NULL);
         r = pool_prepare(pool);
@@ -382,6 +383,10 @@ void pool_drop_task(brood_pool *pool, uint32_t index, uint32_t generation)
 {
         uint64_t state = load_acquire(&pool->tasks[index].state); /* pairs with the exchange that ends a task */
 
+        if (pool->host_tasks[index].listed) {
+                pool->host_tasks[index].result = NULL;
+                return; /* until its announcement is seen */
+        }
         if (task_generation(state) != generation || task_kind(state) == TASK_DONE) {
                 task_recycle(pool, index);
                 return;
@@ -406,6 +411,12 @@ static void sweep_dropped(brood_pool *pool, size_t most)
         }
 }
 
+static void sweep_all(brood_pool *pool)
+{
+        ended_collect(pool);
+        sweep_dropped(pool, pool->options.max_tasks);
+}
+
 static int task_alloc(brood_pool *pool, size_t size, uint32_t *ret_index)
 {
         enum { A_FEW = 4 };
@@ -413,7 +424,7 @@ static int task_alloc(brood_pool *pool, size_t size, uint32_t *ret_index)
 
         sweep_dropped(pool, A_FEW);
         if (pool->free_count == 0 && pool->tasks_made == pool->options.max_tasks)
-                sweep_dropped(pool, pool->options.max_tasks);
+                sweep_all(pool);
         if (pool->free_count > 0) {
                 index = pool->free_tasks[--pool->free_count];
         } else if (pool->tasks_made < pool->options.max_tasks) {
@@ -426,8 +437,8 @@ static int task_alloc(brood_pool *pool, size_t size, uint32_t *ret_index)
                 return -ENOBUFS;
         }
         int r = arena_alloc(&pool->arena, size, &pool->host_tasks[index].block);
-        if (r < 0 && pool->dropped != NO_TASK) {
-                sweep_dropped(pool, pool->options.max_tasks);
+        if (r < 0) {
+                sweep_all(pool);
                 r = arena_alloc(&pool->arena, size, &pool->host_tasks[index].block);
         }
         if (r < 0) {
@@ -484,6 +495,8 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         struct host_task *host_task = &pool->host_tasks[index];
         host_task->out = offset + round_up(arg_bytes, 16);
         host_task->room = out_bytes;
+        host_task->listed = order->completions != NULL;
+        host_task->result = NULL;
         task->function = (uintptr_t)order->function;
         task->arg = offset;
         task->out = host_task->out;
@@ -497,7 +510,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
                 order->pack(region_at(&pool->region, offset), order->arg);
         else if (arg_bytes > 0)
                 memcpy(region_at(&pool->region, offset), order->arg, arg_bytes);
-        store_release(&task->state, task_state(generation, TASK_QUEUED, 0));
+        store_release(&task->state, task_state(generation, TASK_QUEUED, 0) | (host_task->listed ? TASK_LISTED : 0));
 
         /* The ring has a place for every task there can be, so that this does not wait for a worker; but for the moment in
          * which a dead one's stale ticket takes up a place, and that may be the pool's last. */
@@ -509,6 +522,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         if (r == -ETIMEDOUT)
                 r = pool_usable(pool, false);
         if (r < 0) {
+                host_task->listed = false;
                 task_recycle(pool, index);
                 return r;
         }
@@ -522,32 +536,34 @@ int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_
         uint32_t index = 0, generation = 0;
         brood_result *result = NULL;
 
-        if (ret_result != NULL) {
+        if (ret_result != NULL || order->completions != NULL) {
                 result = calloc(1, sizeof *result);
                 if (result == NULL)
                         return -ENOMEM;
+                result->pool = pool;
+                result->poller = -1;
+                result->callback_arg = order->callback_arg;
+                result->owned = ret_result == NULL;
         }
         pthread_mutex_lock(&pool->mutex);
         int r = pool_usable(pool, true);
         if (r == 0)
                 r = enqueue(pool, order, &index, &generation);
-        if (r == 0 && result != NULL)
+        if (r == 0 && result != NULL) {
                 pool->references++;
-        else if (r == 0)
-                pool_drop_task(pool, index, generation);
-        pthread_mutex_unlock(&pool->mutex);
-        if (r < 0) {
-                free(result);
-                return r;
-        }
-        if (result != NULL) {
-                result->pool = pool;
                 result->index = index;
                 result->generation = generation;
-                result->poller = -1;
-                *ret_result = result;
+                if (order->completions != NULL)
+                        completions_join(order->completions, result);
+        } else if (r == 0) {
+                pool_drop_task(pool, index, generation);
         }
-        return 0;
+        pthread_mutex_unlock(&pool->mutex);
+        if (r < 0)
+                free(result);
+        else if (ret_result != NULL)
+                *ret_result = result;
+        return r;
 }
 
 int brood_pool_apply_async(brood_pool *pool, brood_result **ret_result, brood_task_function function, const void *arg,
