@@ -36,6 +36,8 @@ void completions_join(struct brood_completions *completions, brood_result *resul
         link_append(&completions->pending, &result->link);
         link_append(&completions->pool->completions, &result->waiting);
         ended_list(result);
+        if (result_settle_locked(result))
+                completions_deliver(result);
 }
 
 void completions_deliver(brood_result *result)
@@ -101,6 +103,22 @@ void completions_drop(struct brood_completions *completions)
         }
 }
 
+void completions_quiet(struct brood_completions *completions)
+{
+        brood_pool *pool = completions->pool;
+
+        pthread_mutex_lock(&pool->mutex);
+        if (completions->poller >= 0) {
+                poller_clear(completions->poller);
+                /* After the pool's end there will be no other news. */
+                if (completions->end_watched && pool_usable(pool, false) < 0) {
+                        poller_remove(completions->poller, brood_process_sentinel(pool->keeper));
+                        completions->end_watched = false;
+                }
+        }
+        pthread_mutex_unlock(&pool->mutex);
+}
+
 /* ---- the public calls ---- */
 
 static int check(const brood_completions *completions)
@@ -155,22 +173,6 @@ static bool take_next(void *arg)
         next->none = next->completions->count == 0;
         next->result = completions_take(next->completions);
         return next->result != NULL || next->none;
-}
-
-/* What is in the poller is old news: it is looked at now.  After the pool's end there will be no other. */
-static void completions_quiet(brood_completions *completions)
-{
-        brood_pool *pool = completions->pool;
-
-        pthread_mutex_lock(&pool->mutex);
-        if (completions->poller >= 0) {
-                poller_clear(completions->poller);
-                if (completions->end_watched && pool_usable(pool, false) < 0) {
-                        poller_remove(completions->poller, brood_process_sentinel(pool->keeper));
-                        completions->end_watched = false;
-                }
-        }
-        pthread_mutex_unlock(&pool->mutex);
 }
 
 int brood_completions_next(brood_completions *completions, brood_result **ret_result, int timeout_ms)

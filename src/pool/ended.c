@@ -174,8 +174,6 @@ void ended_list(brood_result *result)
         }
         if (host_task->listed)
                 host_task->result = result;
-        if (result_settle_locked(result))
-                completions_deliver(result);
 }
 
 void ended_wake(brood_pool *pool)
@@ -220,14 +218,19 @@ int ended_await(brood_pool *pool, bool (*done)(void *arg), void *arg, int64_t de
 
                 pthread_mutex_lock(&pool->mutex);
                 ended_collect(pool);
-                bool is_done = done(arg), prepared = !is_done && looked && prepare_to_sleep(pool);
+                bool is_done = done(arg), due = callbacks_due(pool);
+                bool prepared = !is_done && !due && looked && prepare_to_sleep(pool);
                 pthread_mutex_unlock(&pool->mutex);
+                if (due)
+                        callbacks_run(pool);
                 if (is_done) {
                         /* At the keeper's death the kernel wakes only one of those who sleep. */
                         if (!robust_alive(alive))
                                 futex_wake(life, INT_MAX);
                         return 0;
                 }
+                if (due)
+                        continue;
                 if (deadline == DEADLINE_NOW)
                         return -EAGAIN;
                 int64_t start = clock_now();

@@ -35,13 +35,14 @@ void ended_note_death(brood_pool *pool, struct task *task, uint64_t ticket, uint
 /* See which tasks have ended, and put their results where they are waited for.  Costs two loads when there are none. */
 void ended_collect(brood_pool *pool);
 
-/* A result is to be found in the list from now on.  It may have ended: then it is taken at once. */
+/* Have the end of a result's task announced.  It may have ended already: look at it after this. */
 void ended_list(brood_result *result);
 
 /* Something has changed in the host that a thread in ended_await() may wait for. */
 void ended_wake(brood_pool *pool);
 
-/* Wait until `done` says so, which is asked under the mutex after each look at the list: 0, -EAGAIN, -ETIMEDOUT. */
+/* Wait until `done` says so, which is asked under the mutex after each look at the list, and run the callbacks that are due
+ * meanwhile: 0, -EAGAIN, -ETIMEDOUT. */
 int ended_await(brood_pool *pool, bool (*done)(void *arg), void *arg, int64_t deadline);
 
 /* ---- completions ---- */
@@ -63,8 +64,22 @@ brood_result *completions_take(struct brood_completions *completions);
 /* Take out all, and free those that belong to the completions; the mutex is not held. */
 void completions_drop(struct brood_completions *completions);
 
+/* What is in their poller is old news, because it is looked at now; the mutex is not held. */
+void completions_quiet(struct brood_completions *completions);
+
 /* The descriptor of brood_completions_fileno(), made by the first call; and its end. */
 int completions_fileno(struct brood_completions *completions);
 void completions_close(struct brood_completions *completions);
+
+/* ---- callbacks ---- */
+
+/* Whether some are due that this thread could run now; whether some are not yet run, and this thread may wait for them;
+ * whether none is left, and none runs.  The mutex is held. */
+bool callbacks_due(const brood_pool *pool);
+bool callbacks_expected(const brood_pool *pool);
+bool callbacks_over(const brood_pool *pool);
+
+/* Run those that are due: how many; the mutex is not held. */
+int callbacks_run(brood_pool *pool);
 
 #endif

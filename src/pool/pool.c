@@ -96,6 +96,7 @@ static int await_keeper(brood_pool *pool)
 static void pool_destroy(brood_pool *pool)
 {
         brood_process_free(pool->keeper);
+        completions_close(&pool->callbacks);
         descriptor_close(&pool->doorbell);
         descriptor_close(&pool->bell);
         if (pool->region.head != NULL)
@@ -179,6 +180,7 @@ int brood_pool_new_sized(brood_pool **ret_pool, const brood_pool_options *option
         pool->dropped = pool->dropped_end = NO_TASK;
         pool->references = 1;
         link_init(&pool->completions);
+        completions_init(&pool->callbacks, pool);
         spin_init(&pool->spin);
         pthread_mutex_init(&pool->mutex, NULL);
         r = pool_prepare(pool);
@@ -225,6 +227,7 @@ void brood_pool_free(brood_pool *pool)
         if (pool_check(pool) == 0) {
                 brood_pool_terminate(pool);
                 brood_process_join(pool->keeper, BROOD_FOREVER);
+                completions_drop(&pool->callbacks);
         }
         pool_release(pool);
 }
@@ -291,15 +294,29 @@ int brood_pool_terminate(brood_pool *pool)
         return 0;
 }
 
+static bool is_over(void *pool)
+{
+        return callbacks_over(pool);
+}
+
 int brood_pool_join(brood_pool *pool, int timeout_ms)
 {
+        int64_t deadline = deadline_after_ms(timeout_ms);
         int r = pool_check(pool);
 
         if (r < 0)
                 return r;
         if (pool_usable(pool, true) == 0)
                 return -EINVAL;
-        r = brood_process_join(pool->keeper, timeout_ms);
+        pthread_mutex_lock(&pool->mutex);
+        bool expected = callbacks_expected(pool);
+        pthread_mutex_unlock(&pool->mutex);
+        r = expected ? ended_await(pool, is_over, pool, deadline) : 0;
+        if (r < 0)
+                return r;
+        r = brood_process_join(pool->keeper, deadline_left_ms(deadline));
+        if (r == -EAGAIN && deadline != DEADLINE_NOW)
+                r = -ETIMEDOUT;
         if (r < 0)
                 return r;
         return pool_broke(pool) ? -EPIPE : 0;
@@ -542,6 +559,8 @@ int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_
                         return -ENOMEM;
                 result->pool = pool;
                 result->poller = -1;
+                result->callback = order->callback;
+                result->error_callback = order->error_callback;
                 result->callback_arg = order->callback_arg;
                 result->owned = ret_result == NULL;
         }

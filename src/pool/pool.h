@@ -66,10 +66,15 @@ struct brood_pool {
         size_t puts;                            /* how far into the ring's first lap */
         uint32_t dropped, dropped_end;          /* tasks without a result that may still be running, oldest first */
         struct link completions;                /* all results that wait in some brood_completions */
-        uint32_t deaths_seen;                   /* of those that the keeper has noted */
-        uintptr_t known_function;               /* the last one that was found in `modules` */
+        struct brood_completions callbacks;     /* those that have a callback, which was not yet run */
+        bool dispatching;                       /* callbacks are being run, by this thread: */
+        pthread_t dispatcher;
+        uint32_t deaths_seen;     /* of those that the keeper has noted */
+        uintptr_t known_function; /* the last one that was found in `modules` */
         char reason[POOL_REASON_MAX];
 };
+
+typedef void brood_result_callback(brood_result *result, void *arg);
 
 struct brood_result {
         brood_pool *pool;
@@ -80,11 +85,12 @@ struct brood_result {
         int exitcode;
         int poller; /* what brood_result_fileno() gives away, or -1: guarded by the mutex, too */
 
-        struct brood_completions
-            *completions;    /* that it waits in, or has ended in; or NULL: guarded by the mutex, too */
-        struct link link;    /* in one of its lists */
-        struct link waiting; /* in pool->completions, while it is pending there */
-        bool pending, owned; /* it is; it belongs to the completions, until it is taken */
+        struct brood_completions *completions; /* that it waits in, or has ended in; or NULL: guarded by it, too */
+        struct link link;                      /* in one of its lists */
+        struct link waiting;                   /* in pool->completions, while it is pending there */
+        bool pending, owned;                   /* it is; it belongs to the completions, until it is taken */
+        bool lent;                             /* its callback is running, and it is freed after that */
+        brood_result_callback *callback, *error_callback;
         void *callback_arg;
         char reason[POOL_REASON_MAX];
 };
@@ -97,6 +103,7 @@ struct order {
         void (*pack)(void *to, const void *arg); /* how the argument is written; NULL: it is copied */
         size_t arg_size, room, items;
         struct brood_completions *completions; /* that the result is to wait in; or NULL */
+        brood_result_callback *callback, *error_callback;
         void *callback_arg;
 };
 

@@ -129,10 +129,37 @@ static int wait_for_end(brood_result *result, int64_t deadline)
         }
 }
 
+/* It has ended, and its callback, if it has one, is no more to be run. */
+static bool is_told(void *arg)
+{
+        brood_result *result = arg;
+
+        return result_settle_locked(result) && result->completions != &result->pool->callbacks;
+}
+
+/* The same while callbacks are to be run: all ends must be found in one place, so that of this task, too. */
+static int wait_and_run_callbacks(brood_result *result, int64_t deadline)
+{
+        brood_pool *pool = result->pool;
+
+        pthread_mutex_lock(&pool->mutex);
+        ended_list(result);
+        pthread_mutex_unlock(&pool->mutex);
+        return ended_await(pool, is_told, result, deadline);
+}
+
 int result_settle(brood_result *result, int timeout_ms)
 {
-        if (settled(result))
+        brood_pool *pool = result->pool;
+
+        pthread_mutex_lock(&pool->mutex);
+        bool expected = callbacks_expected(pool);
+        bool is_settled = expected ? is_told(result) : result_settle_locked(result);
+        pthread_mutex_unlock(&pool->mutex);
+        if (is_settled)
                 return 0;
+        if (expected)
+                return wait_and_run_callbacks(result, deadline_after_ms(timeout_ms));
         return timeout_ms == 0 ? -EAGAIN : wait_for_end(result, deadline_after_ms(timeout_ms));
 }
 
@@ -289,7 +316,7 @@ const char *brood_result_reason(brood_result *result)
 
 void brood_result_free(brood_result *result)
 {
-        if (result == NULL)
+        if (result == NULL || result->lent)
                 return;
         brood_pool *pool = result->pool;
         if (pool->owner == child_pid()) {

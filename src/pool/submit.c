@@ -23,12 +23,17 @@ int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const b
         if (known.function == NULL || (known.arg == NULL && known.size > 0) ||
             known.room > BROOD_POOL_RESULT_SIZE_LIMIT || (known.completions != NULL && known.completions->pool != pool))
                 return -EINVAL;
+        bool calls_back = known.callback != NULL || known.error_callback != NULL;
+        if (calls_back && known.completions != NULL)
+                return -EINVAL;
         struct order order = {
                 .function = known.function,
                 .arg = known.arg,
                 .arg_size = known.size,
                 .room = known.room != 0 ? known.room : pool->options.result_size,
-                .completions = known.completions,
+                .completions = calls_back ? &pool->callbacks : known.completions,
+                .callback = known.callback,
+                .error_callback = known.error_callback,
                 .callback_arg = known.callback_arg,
         };
         return pool_submit(pool, &order, ret_result);
