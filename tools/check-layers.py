@@ -45,6 +45,7 @@ DOOR_OF = {
     "pool": "pool",
     "result": "pool",
     "map": "pool",
+    "imap": "pool",
     "completions": "pool",
     "shared": "shm",
     "value": "sync",

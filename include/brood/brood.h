@@ -22,6 +22,7 @@
  *     result.h       the result of a task
  *     completions.h  which of many results is there next
  *     map.h          one function over many items, while the host goes on
+ *     imap.h         one function over items that come one after the other
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
@@ -33,6 +34,7 @@
 #include <brood/condition.h>
 #include <brood/connection.h>
 #include <brood/event.h>
+#include <brood/imap.h>
 #include <brood/listener.h>
 #include <brood/lock.h>
 #include <brood/map.h>

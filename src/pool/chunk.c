@@ -122,6 +122,8 @@ int chunk_submit(brood_pool *pool, const struct chunk *chunk, brood_result **ret
                 .calls = chunk->function,
                 .arg = chunk,
                 .pack = pack,
+                .completions = chunk->completions,
+                .callback_arg = chunk->callback_arg,
                 .arg_size = size,
                 .room = values_size(chunk->count) + chunk->count * round_up(chunk->room, ALIGN),
         };

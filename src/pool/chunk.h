@@ -30,7 +30,9 @@ struct chunk {
         brood_task_function function;
         const struct items *items;
         size_t first, count;
-        size_t room; /* for the result of each */
+        size_t room;                           /* for the result of each */
+        struct brood_completions *completions; /* as in struct order */
+        void *callback_arg;
 };
 
 /* Hand it in: the errors of pool_submit(); -ENOMEM, too, for one that is too large. */
