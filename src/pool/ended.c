@@ -124,17 +124,17 @@ static void take_dead(brood_pool *pool)
 {
         struct pool_shared *shared = pool->shared;
         uint64_t tickets[POOL_DEATHS_KEPT];
-        uint32_t deaths = load_acquire(&shared->deaths), count = deaths - pool->deaths_seen;
+        uint32_t seen = pool->deaths_seen, deaths = load_acquire(&shared->deaths), count = deaths - seen;
+        bool trusted = count < POOL_DEATHS_KEPT;
 
-        for (uint32_t i = 0; i < count && count <= POOL_DEATHS_KEPT; i++)
-                tickets[i] = load_acquire(&shared->dead[(pool->deaths_seen + i) % POOL_DEATHS_KEPT]);
+        for (uint32_t i = 0; trusted && i < count; i++)
+                tickets[i] = load_acquire(&shared->dead[(seen + i) % POOL_DEATHS_KEPT]);
         fence_full();
-        if (load_relaxed(&shared->deaths) - pool->deaths_seen >= POOL_DEATHS_KEPT) {
-                pool->deaths_seen = deaths;
+        pool->deaths_seen = deaths;
+        if (!trusted || load_relaxed(&shared->deaths) - seen >= POOL_DEATHS_KEPT) {
                 take_what_has_ended(pool);
                 return;
         }
-        pool->deaths_seen = deaths;
         for (uint32_t i = 0; i < count; i++) {
                 uint32_t index = ticket_index(tickets[i]);
                 if (is_listed_and_done(pool, index) &&

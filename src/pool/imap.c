@@ -13,6 +13,7 @@
 
 #include <brood/imap.h>
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -179,7 +180,9 @@ static bool take_next(void *arg)
 /* Wait for a chunk in flight to end, and make it the current one: 0, -EAGAIN, -ETIMEDOUT. */
 static int await_chunk(struct brood_imap *imap, int64_t deadline)
 {
-        struct flight *flight = link_of(link_first(&imap->flying), struct flight, link);
+        struct link *oldest = link_first(&imap->flying);
+        assert(oldest != NULL);
+        struct flight *flight = link_of(oldest, struct flight, link);
         struct taking taking = { .completions = &imap->completions };
         int r;
 
@@ -357,7 +360,7 @@ int brood_pool_imap_sized(brood_pool *pool, brood_imap **ret_imap, const brood_i
                 r = pool_usable(pool, true);
         if (r == 0)
                 r = make(pool, &imap, &known, &items);
-        if (r < 0)
+        if (r != 0)
                 return r;
         imap->unordered = unordered;
         r = hand_in(imap);

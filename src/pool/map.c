@@ -246,7 +246,7 @@ int brood_pool_map_async_sized(brood_pool *pool, brood_map **ret_map, const broo
         r = options_read(&known, sizeof known, options, options_size);
         if (r == 0)
                 r = map_new(pool, &map, &known);
-        if (r < 0)
+        if (r != 0)
                 return r;
         submit_items(map, DEADLINE_NOW);
         if (map->error != 0 && map->submitted == 0) {
@@ -278,7 +278,7 @@ int brood_pool_map(brood_pool *pool, brood_task_function function, const void *i
         if (results == NULL && count > 0 && result_size > 0)
                 return -EINVAL;
         r = map_new(pool, &map, &options);
-        if (r < 0)
+        if (r != 0)
                 return r;
         r = map_settle(map, deadline);
         if (r == 0)
