@@ -53,6 +53,8 @@ struct brood_imap {
         char reason[POOL_REASON_MAX];
 };
 
+enum { ERRNO_MOST = 4095 };
+
 /* ---- the input ---- */
 
 static int grow(struct gathered *gathered, size_t room)
@@ -81,7 +83,7 @@ static bool gather_one(struct brood_imap *imap)
                 size = -EMSGSIZE;
         if (size <= 0) {
                 imap->exhausted = true;
-                imap->error = (int)size;
+                imap->error = size < -ERRNO_MOST ? -EIO : (int)size;
                 return false;
         }
         gathered->records[gathered->count++].size = (size_t)size;
@@ -253,7 +255,7 @@ ssize_t brood_imap_next(brood_imap *imap, size_t *ret_index, void *buf, size_t r
                         r = tell_end(imap);
                 if (r == 0)
                         r = await_chunk(imap, deadline);
-                if (r < 0)
+                if (r != 0)
                         return r;
         }
         const void *bytes = NULL;
