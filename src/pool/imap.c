@@ -319,8 +319,9 @@ static int check_options(const brood_pool *pool, brood_imap_options *options, st
 
 static int make(brood_pool *pool, brood_imap **ret_imap, const brood_imap_options *options, const struct items *items)
 {
+        if (options->chunksize > SIZE_MAX / sizeof(brood_bytes) && options->next != NULL)
+                return -ENOMEM;
         brood_imap *imap = calloc(1, sizeof *imap);
-
         if (imap == NULL)
                 return -ENOMEM;
         imap->pool = pool;
