@@ -22,6 +22,9 @@
  *     wait.h         waiting for many things at once
  *     pool.h         a pool of worker processes
  *     result.h       the result of a task
+ *     completions.h  which of many results is there next
+ *     map.h          one function over many items, while the host goes on
+ *     imap.h         one function over items that come one after the other
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
@@ -29,13 +32,16 @@
 #include <brood/atomic.h>
 #include <brood/barrier.h>
 #include <brood/common.h>
+#include <brood/completions.h>
 #include <brood/condition.h>
 #include <brood/connection.h>
 #include <brood/event.h>
 #include <brood/exit.h>
+#include <brood/imap.h>
 #include <brood/listener.h>
 #include <brood/lock.h>
 #include <brood/log.h>
+#include <brood/map.h>
 #include <brood/pass.h>
 #include <brood/pool.h>
 #include <brood/process.h>

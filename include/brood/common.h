@@ -41,6 +41,12 @@ extern "C" {
 /* An exit code that nobody can tell any more. */
 #define BROOD_EXITCODE_UNKNOWN 256
 
+/* Bytes of any size somewhere: an item of an array of them. */
+typedef struct brood_bytes {
+        const void *data;
+        size_t size;
+} brood_bytes;
+
 /* The version of the library that is linked, as "0.1.0".  Threads: any.  Never fails. */
 BROOD_API const char *brood_version(void);
 

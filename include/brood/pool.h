@@ -48,6 +48,7 @@ extern "C" {
 #endif
 
 typedef struct brood_pool brood_pool;
+typedef struct brood_completions brood_completions; /* see brood/completions.h */
 
 /* What a worker runs.  Reads `size` bytes at `arg`, writes at most `room` bytes at `out` (both aligned to 16 bytes); returns
  * the number of bytes written, or a negative errno.  More than `room` counts as -EMSGSIZE. */
@@ -98,6 +99,32 @@ BROOD_API void brood_pool_free(brood_pool *pool);
 BROOD_API int brood_pool_apply_async(brood_pool *pool, brood_result **ret_result, brood_task_function function,
                                      const void *arg, size_t size);
 
+typedef struct brood_task_options {
+        brood_task_function function;
+        const void *arg; /* `size` bytes are copied */
+        size_t size;
+        size_t room; /* for the result, in bytes; 0: result_size of the pool's options */
+        void (*callback)(brood_result *result, void *arg);       /* run when it has ended well; may be NULL */
+        void (*error_callback)(brood_result *result, void *arg); /* run when it has ended otherwise; may be NULL */
+        void *callback_arg;             /* the `arg` of both; brood_result_callback_arg() tells it, too */
+        brood_completions *completions; /* that the result is to come out of; may be NULL */
+} brood_task_options;
+
+/* Hand a task to the pool, with options: brood_pool_apply_async() is this with the first three.
+ * If ret_result is NULL and there are completions, the result belongs to them until it is taken out; if there is a
+ * callback, the result is freed after it, and freeing it there does nothing.
+ * Returns 0; the errors of brood_pool_apply_async(); -EINVAL, too, for NULL options, a room beyond
+ *   BROOD_POOL_RESULT_SIZE_LIMIT, completions of another pool, or completions and a callback; -E2BIG (options from a newer
+ *   brood).  Never waits for a worker.
+ * Threads: any.  Death: a host killed in here takes the pool along. */
+BROOD_API int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const brood_task_options *options,
+                                      size_t options_size);
+
+static inline int brood_pool_submit(brood_pool *pool, brood_result **ret_result, const brood_task_options *options)
+{
+        return brood_pool_submit_sized(pool, ret_result, options, sizeof(brood_task_options));
+}
+
 /* Run one task and wait for its result: apply_async, get and free in one call.
  * Returns the result's size, or an error of brood_pool_apply_async() or brood_result_get(); when the wait ends with
  * -EAGAIN or -ETIMEDOUT the task goes on, and its result is dropped. */
@@ -113,6 +140,28 @@ BROOD_API ssize_t brood_pool_apply(brood_pool *pool, brood_task_function functio
  * Blocks until all chunks have ended, or one has failed, or the time is up. */
 BROOD_API int brood_pool_map(brood_pool *pool, brood_task_function function, const void *items, size_t item_size,
                              size_t count, void *results, size_t result_size, size_t chunksize, int timeout_ms);
+
+/* Run the callbacks of the tasks that have ended, without waiting.
+ * The host has no thread for them, so they run in its calls: in this one, and in each that waits for something of the pool,
+ * in whichever thread: brood_pool_apply(), _map(), _join(), brood_result_get(), _wait(), brood_map_get(), _wait(),
+ * brood_completions_next().  (A call that sleeps already when the first task with a callback is handed in runs it only when
+ * it wakes.)
+ * Each task's callback runs once: `callback` after a result, else `error_callback`, also for a task that the pool's end has
+ * overtaken.  They run one at a time, in the order in which the tasks were seen to end, with no lock held.
+ * brood_result_get() and _wait() return only after the result's own callback has begun, and brood_pool_join() only after all
+ * have returned.
+ * A callback may do what any code of the host may: hand in tasks, free its result, close or terminate the pool, and wait.
+ * While it runs no other does, so it must not wait for what another callback is to do.  It must not free the pool.
+ * None runs for a result that was freed before, nor once the pool is freed: join before, or dispatch once more.
+ * Returns how many were run (0 from within a callback, or while another thread runs them); -EINVAL (NULL); -EPERM.
+ * Threads: any. */
+BROOD_API int brood_pool_dispatch(brood_pool *pool);
+
+/* A descriptor for poll(2), epoll(7) or an event loop: readable when brood_pool_dispatch() has something to do.  It may be
+ * readable for nothing, because another task of the pool has ended; calling brood_pool_dispatch() makes it quiet again.  It
+ * belongs to the handle: neither read nor close it, and take it out of the loop before the pool is freed.
+ * Returns the descriptor; -EINVAL (NULL); -EPERM; -EMFILE, -ENFILE, -ENOMEM, -ENOSPC (the kernel's limits of epoll). */
+BROOD_API int brood_pool_fileno(brood_pool *pool);
 
 /* No more tasks: the workers finish what was handed in, then end.  Closing again does nothing.
  * Returns 0; -EINVAL (NULL); -EPERM. */

@@ -58,6 +58,9 @@ BROOD_API int brood_result_outcome(brood_result *result);
  * is BROOD_OUTCOME_EXITED or _SIGNALED).  -EAGAIN if it has not ended; -EINVAL; -EPERM. */
 BROOD_API int brood_result_worker(brood_result *result, pid_t *ret_pid, int *ret_exitcode);
 
+/* What the options of brood_pool_submit() said as callback_arg, for the caller's own use; NULL for NULL.  Threads: any. */
+BROOD_API void *brood_result_callback_arg(const brood_result *result);
+
 /* What became of it, as a sentence ("worker 4711 was killed by SIGSEGV (Segmentation fault)"); "" for NULL.  The text
  * lives as long as the result; a later call may replace it.  Threads: one at a time. */
 BROOD_API const char *brood_result_reason(brood_result *result);

@@ -13,7 +13,7 @@
 #include "os/poller.h"
 #include "os/robust.h"
 #include "os/signals.h"
-#include "pool/pool.h"
+#include "pool/ended.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -114,8 +114,9 @@ static int start_missing(struct keeper *keeper)
 }
 
 /* A worker has died, and this task is the last one that it took: say so, if it was running it. */
-static void report_death(struct task *task, uint64_t ticket, uint32_t number, uint32_t pid, int exitcode)
+static void report_death(brood_pool *pool, uint64_t ticket, uint32_t number, uint32_t pid, int exitcode)
 {
+        struct task *task = &pool->tasks[ticket_index(ticket) % pool->options.max_tasks];
         uint64_t state = load_seq_cst(&task->state);
 
         /* Otherwise it had not begun it, or had ended it. */
@@ -125,10 +126,11 @@ static void report_death(struct task *task, uint64_t ticket, uint32_t number, ui
                 task->exitcode = exitcode;
                 task->value = -EOWNERDEAD;
                 task->outcome = exitcode < 0 ? BROOD_OUTCOME_SIGNALED : BROOD_OUTCOME_EXITED;
-                exchange_seq_cst(&task->state, task_state(ticket_generation(ticket), TASK_DONE, number));
+                ended_tell(pool, task,
+                           exchange_seq_cst(&task->state, task_state(ticket_generation(ticket), TASK_DONE, number)));
         }
-        /* In any case: it may have ended the task and died before it woke those who wait for it. */
-        futex_wake(futex_low_half(&task->state), INT_MAX);
+        /* In any case: it may have ended the task and died before it told those who asked. */
+        ended_note_death(pool, task, ticket, number);
 }
 
 /* Give back what a dead process had claimed of the ring, under whatever numbers it had registered. */
@@ -187,12 +189,8 @@ static void worker_ended(struct keeper *keeper, uint32_t number)
         store_release(&slot->pid, 0);
 
         uint64_t ticket = load_acquire(&slot->task);
-        if (ticket != 0) {
-                report_death(&pool->tasks[ticket_index(ticket) % pool->options.max_tasks], ticket, number, pid,
-                             exitcode);
-                /* Nor does anybody know whether it rang, or should have; and to ring once too often does no harm. */
-                eventfd_raise(pool->bell);
-        }
+        if (ticket != 0)
+                report_death(pool, ticket, number, pid, exitcode);
         recover_ring(&pool->ring, (pid_t)pid);
         uint32_t stage = load_acquire(&slot->stage);
         if (stage == WORKER_STARTING || stage == WORKER_INIT_FAILED)

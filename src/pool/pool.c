@@ -2,7 +2,6 @@
  *
  * pool/pool.c: the host's side: the pool made, fed, closed, ended.
  */
-#include "pool/pool.h"
 #include "os/child.h"
 #include "os/clock.h"
 #include "os/cpu.h"
@@ -12,6 +11,7 @@
 #include "os/pidfd.h"
 #include "os/robust.h"
 #include "os/signals.h"
+#include "pool/ended.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -96,6 +96,7 @@ static int await_keeper(brood_pool *pool)
 static void pool_destroy(brood_pool *pool)
 {
         brood_process_free(pool->keeper);
+        completions_close(&pool->callbacks);
         descriptor_close(&pool->doorbell);
         descriptor_close(&pool->bell);
         if (pool->region.head != NULL)
@@ -178,6 +179,8 @@ int brood_pool_new_sized(brood_pool **ret_pool, const brood_pool_options *option
         pool->owner = child_pid();
         pool->dropped = pool->dropped_end = NO_TASK;
         pool->references = 1;
+        link_init(&pool->completions);
+        completions_init(&pool->callbacks, pool);
         spin_init(&pool->spin);
         pthread_mutex_init(&pool->mutex, NULL);
         r = pool_prepare(pool);
@@ -194,6 +197,13 @@ int pool_check(const brood_pool *pool)
         if (pool == NULL)
                 return -EINVAL;
         return pool->owner == child_pid() ? 0 : -EPERM;
+}
+
+void pool_hold(brood_pool *pool)
+{
+        pthread_mutex_lock(&pool->mutex);
+        pool->references++;
+        pthread_mutex_unlock(&pool->mutex);
 }
 
 void pool_release(brood_pool *pool)
@@ -217,6 +227,7 @@ void brood_pool_free(brood_pool *pool)
         if (pool_check(pool) == 0) {
                 brood_pool_terminate(pool);
                 brood_process_join(pool->keeper, BROOD_FOREVER);
+                completions_drop(&pool->callbacks);
         }
         pool_release(pool);
 }
@@ -259,8 +270,8 @@ int brood_pool_close(brood_pool *pool)
         return 0;
 }
 
-/* Whether the pool ended otherwise than by close or terminate.  The keeper's life is looked at first: what it said of its end, it
- * said before. */
+/* Whether the pool ended otherwise than by close or terminate.  The keeper's life is looked at first: what it said of its
+ * end, it said before. */
 static bool pool_broke(brood_pool *pool)
 {
         bool lives = keeper_lives(pool);
@@ -283,15 +294,29 @@ int brood_pool_terminate(brood_pool *pool)
         return 0;
 }
 
+static bool is_over(void *pool)
+{
+        return callbacks_over(pool);
+}
+
 int brood_pool_join(brood_pool *pool, int timeout_ms)
 {
+        int64_t deadline = deadline_after_ms(timeout_ms);
         int r = pool_check(pool);
 
         if (r < 0)
                 return r;
         if (pool_usable(pool, true) == 0)
                 return -EINVAL;
-        r = brood_process_join(pool->keeper, timeout_ms);
+        pthread_mutex_lock(&pool->mutex);
+        bool expected = callbacks_expected(pool);
+        pthread_mutex_unlock(&pool->mutex);
+        r = expected ? ended_await(pool, is_over, pool, deadline) : 0;
+        if (r < 0)
+                return r;
+        r = brood_process_join(pool->keeper, deadline_left_ms(deadline));
+        if (r == -EAGAIN && deadline != DEADLINE_NOW)
+                r = -ETIMEDOUT;
         if (r < 0)
                 return r;
         return pool_broke(pool) ? -EPIPE : 0;
@@ -375,6 +400,10 @@ void pool_drop_task(brood_pool *pool, uint32_t index, uint32_t generation)
 {
         uint64_t state = load_acquire(&pool->tasks[index].state); /* pairs with the exchange that ends a task */
 
+        if (pool->host_tasks[index].listed) {
+                pool->host_tasks[index].result = NULL;
+                return; /* until its announcement is seen */
+        }
         if (task_generation(state) != generation || task_kind(state) == TASK_DONE) {
                 task_recycle(pool, index);
                 return;
@@ -399,6 +428,12 @@ static void sweep_dropped(brood_pool *pool, size_t most)
         }
 }
 
+static void sweep_all(brood_pool *pool)
+{
+        ended_collect(pool);
+        sweep_dropped(pool, pool->options.max_tasks);
+}
+
 static int task_alloc(brood_pool *pool, size_t size, uint32_t *ret_index)
 {
         enum { A_FEW = 4 };
@@ -406,7 +441,7 @@ static int task_alloc(brood_pool *pool, size_t size, uint32_t *ret_index)
 
         sweep_dropped(pool, A_FEW);
         if (pool->free_count == 0 && pool->tasks_made == pool->options.max_tasks)
-                sweep_dropped(pool, pool->options.max_tasks);
+                sweep_all(pool);
         if (pool->free_count > 0) {
                 index = pool->free_tasks[--pool->free_count];
         } else if (pool->tasks_made < pool->options.max_tasks) {
@@ -419,8 +454,8 @@ static int task_alloc(brood_pool *pool, size_t size, uint32_t *ret_index)
                 return -ENOBUFS;
         }
         int r = arena_alloc(&pool->arena, size, &pool->host_tasks[index].block);
-        if (r < 0 && pool->dropped != NO_TASK) {
-                sweep_dropped(pool, pool->options.max_tasks);
+        if (r < 0) {
+                sweep_all(pool);
                 r = arena_alloc(&pool->arena, size, &pool->host_tasks[index].block);
         }
         if (r < 0) {
@@ -455,7 +490,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
             out_bytes > SIZE_MAX / 4)
                 return -ENOMEM;
         size = round_up(arg_bytes, 16) + round_up(out_bytes, 16) + 16; /* never 0, and `out` lies inside */
-        if (!workers_have(pool, order->function))
+        if (!workers_have(pool, order->calls != NULL ? order->calls : order->function))
                 return -ENOEXEC;
 
         uint32_t index;
@@ -477,6 +512,8 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         struct host_task *host_task = &pool->host_tasks[index];
         host_task->out = offset + round_up(arg_bytes, 16);
         host_task->room = out_bytes;
+        host_task->listed = order->completions != NULL;
+        host_task->result = NULL;
         task->function = (uintptr_t)order->function;
         task->arg = offset;
         task->out = host_task->out;
@@ -486,12 +523,14 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         task->outcome = BROOD_OUTCOME_PENDING;
         task->worker = 0;
         task->exitcode = 0;
-        if (arg_bytes > 0)
+        if (order->pack != NULL)
+                order->pack(region_at(&pool->region, offset), order->arg);
+        else if (arg_bytes > 0)
                 memcpy(region_at(&pool->region, offset), order->arg, arg_bytes);
-        store_release(&task->state, task_state(generation, TASK_QUEUED, 0));
+        store_release(&task->state, task_state(generation, TASK_QUEUED, 0) | (host_task->listed ? TASK_LISTED : 0));
 
-        /* The ring has a place for every task there can be, so that this does not wait for a worker; but for the moment in which
-         * a dead one's stale ticket takes up a place, and that may be the pool's last. */
+        /* The ring has a place for every task there can be, so that this does not wait for a worker; but for the moment in
+         * which a dead one's stale ticket takes up a place, and that may be the pool's last. */
         enum { LOOK_MS = 100 };
         uint64_t ticket = ticket_make(index, generation);
         do
@@ -500,6 +539,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         if (r == -ETIMEDOUT)
                 r = pool_usable(pool, false);
         if (r < 0) {
+                host_task->listed = false;
                 task_recycle(pool, index);
                 return r;
         }
@@ -513,32 +553,36 @@ int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_
         uint32_t index = 0, generation = 0;
         brood_result *result = NULL;
 
-        if (ret_result != NULL) {
+        if (ret_result != NULL || order->completions != NULL) {
                 result = calloc(1, sizeof *result);
                 if (result == NULL)
                         return -ENOMEM;
+                result->pool = pool;
+                result->poller = -1;
+                result->callback = order->callback;
+                result->error_callback = order->error_callback;
+                result->callback_arg = order->callback_arg;
+                result->owned = ret_result == NULL;
         }
         pthread_mutex_lock(&pool->mutex);
         int r = pool_usable(pool, true);
         if (r == 0)
                 r = enqueue(pool, order, &index, &generation);
-        if (r == 0 && result != NULL)
+        if (r == 0 && result != NULL) {
                 pool->references++;
-        else if (r == 0)
-                pool_drop_task(pool, index, generation);
-        pthread_mutex_unlock(&pool->mutex);
-        if (r < 0) {
-                free(result);
-                return r;
-        }
-        if (result != NULL) {
-                result->pool = pool;
                 result->index = index;
                 result->generation = generation;
-                result->poller = -1;
-                *ret_result = result;
+                if (order->completions != NULL)
+                        completions_join(order->completions, result);
+        } else if (r == 0) {
+                pool_drop_task(pool, index, generation);
         }
-        return 0;
+        pthread_mutex_unlock(&pool->mutex);
+        if (r < 0)
+                free(result);
+        else if (ret_result != NULL)
+                *ret_result = result;
+        return r;
 }
 
 int brood_pool_apply_async(brood_pool *pool, brood_result **ret_result, brood_task_function function, const void *arg,

@@ -5,10 +5,12 @@
 #ifndef BROOD_POOL_POOL_H
 #define BROOD_POOL_POOL_H
 
+#include <brood/completions.h>
 #include <brood/pool.h>
 
 #include "os/module.h"
 #include "pool/arena.h"
+#include "pool/list.h"
 #include "pool/table.h"
 #include "process/process.h"
 #include "queue/ring.h"
@@ -20,10 +22,23 @@
 struct host_task {
         struct arena_block block; /* arguments, then room for the result */
         size_t out, room;         /* that room: its offset in the region, and its size */
-        uint32_t next;            /* in the list of dropped ones */
+        uint32_t next;            /* in the list of dropped ones, or of those just taken from `ended` */
+        bool listed;              /* its end will be announced, and was not yet seen: so it is not given out again */
+        brood_result *result;     /* of a listed one; NULL: freed */
 };
 
 enum { NO_TASK = UINT32_MAX };
+
+/* Results that are waited for together; guarded by the pool's mutex. */
+struct brood_completions {
+        brood_pool *pool;
+        struct link pending;       /* in the order in which they came in */
+        struct link ended;         /* in the order in which they ended; not yet taken */
+        size_t count, ended_count; /* of both, of `ended` */
+        int poller;                /* what brood_completions_fileno() gives away; or -1 */
+        int event;                 /* is in it, raised while `ended` is not empty; or -1 */
+        bool end_watched;          /* the keeper's pidfd is in it */
+};
 
 struct brood_pool {
         struct region region;
@@ -42,7 +57,7 @@ struct brood_pool {
         struct spin spin; /* before sleeping on a result */
 
         pthread_mutex_t mutex; /* guards what follows */
-        size_t references;     /* the pool's handle, if it is not yet freed, and each result */
+        size_t references;     /* the pool's handle, if it is not yet freed, each result and each map */
         struct arena arena;
         struct host_task *host_tasks;
         uint32_t *free_tasks;
@@ -50,9 +65,16 @@ struct brood_pool {
         size_t ring_committed, tasks_committed; /* bytes that have memory behind them */
         size_t puts;                            /* how far into the ring's first lap */
         uint32_t dropped, dropped_end;          /* tasks without a result that may still be running, oldest first */
-        uintptr_t known_function;               /* the last one that was found in `modules` */
+        struct link completions;                /* all results that wait in some brood_completions */
+        struct brood_completions callbacks;     /* those that have a callback, which was not yet run */
+        bool dispatching;                       /* callbacks are being run, by this thread: */
+        pthread_t dispatcher;
+        uint32_t deaths_seen;     /* of those that the keeper has noted */
+        uintptr_t known_function; /* the last one that was found in `modules` */
         char reason[POOL_REASON_MAX];
 };
+
+typedef void brood_result_callback(brood_result *result, void *arg);
 
 struct brood_result {
         brood_pool *pool;
@@ -62,14 +84,27 @@ struct brood_result {
         pid_t worker;
         int exitcode;
         int poller; /* what brood_result_fileno() gives away, or -1: guarded by the mutex, too */
+
+        struct brood_completions *completions; /* that it waits in, or has ended in; or NULL: guarded by it, too */
+        struct link link;                      /* in one of its lists */
+        struct link waiting;                   /* in pool->completions, while it is pending there */
+        bool pending, owned;                   /* it is; it belongs to the completions, until it is taken */
+        bool lent;                             /* its callback is running, and it is freed after that */
+        brood_result_callback *callback, *error_callback;
+        void *callback_arg;
         char reason[POOL_REASON_MAX];
 };
 
 /* What a new task is to do; see struct task. */
 struct order {
         brood_task_function function;
+        brood_task_function calls; /* what `function` calls, if that is one of the library's own; or NULL */
         const void *arg;
+        void (*pack)(void *to, const void *arg); /* how the argument is written; NULL: it is copied */
         size_t arg_size, room, items;
+        struct brood_completions *completions; /* that the result is to wait in; or NULL */
+        brood_result_callback *callback, *error_callback;
+        void *callback_arg;
 };
 
 /* Hand an order in: 0 and a result with one reference on the pool; or the errors of brood_pool_apply_async(). */
@@ -80,6 +115,9 @@ int pool_check(const brood_pool *pool);
 
 /* Whether the pool can still run tasks: 0, -EPIPE, -ECANCELED.  `or_closed`: a closed one cannot. */
 int pool_usable(brood_pool *pool, bool or_closed);
+
+/* Settle a result if its task has ended, or the pool has: whether it is now; the mutex is held. */
+bool result_settle_locked(brood_result *result);
 
 /* Wait until the task of a result has ended, or the pool has: 0 (the outcome is settled), -EAGAIN, -ETIMEDOUT. */
 int result_settle(brood_result *result, int timeout_ms);
@@ -93,6 +131,9 @@ const void *result_bytes(const brood_result *result);
 
 /* Give a task back, or remember it as dropped if it has not ended; the mutex is held. */
 void pool_drop_task(brood_pool *pool, uint32_t index, uint32_t generation);
+
+/* One reference more. */
+void pool_hold(brood_pool *pool);
 
 /* One reference less; with the last one the pool's memory goes.  The mutex is not held. */
 void pool_release(brood_pool *pool);

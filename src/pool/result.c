@@ -28,7 +28,7 @@
 #include "os/poller.h"
 #include "os/robust.h"
 #include "os/signals.h"
-#include "pool/pool.h"
+#include "pool/ended.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -61,13 +61,12 @@ static void take_outcome(brood_result *result, const struct task *task)
         result->exitcode = task->exitcode;
 }
 
-/* Take the outcome from the table, or from the pool's end, if there is one yet; the mutex is held. */
-static void settle(brood_result *result)
+bool result_settle_locked(brood_result *result)
 {
         struct task *task = task_of(result);
 
         if (result->outcome != BROOD_OUTCOME_PENDING)
-                return;
+                return true;
         if (result->poller >= 0)
                 poller_clear(result->poller);
         /* Whether the pool can still end the task is asked first: what it has ended by then is seen after. */
@@ -78,8 +77,10 @@ static void settle(brood_result *result)
                 result->outcome = usable == -ECANCELED ? BROOD_OUTCOME_CANCELED : BROOD_OUTCOME_BROKEN;
                 result->value = usable;
         }
-        if (result->outcome != BROOD_OUTCOME_PENDING && result->poller >= 0)
+        bool settled = result->outcome != BROOD_OUTCOME_PENDING;
+        if (settled && result->poller >= 0)
                 poller_edge_to_level(result->poller, result->pool->bell, NULL);
+        return settled;
 }
 
 static bool settled(brood_result *result)
@@ -87,8 +88,7 @@ static bool settled(brood_result *result)
         brood_pool *pool = result->pool;
 
         pthread_mutex_lock(&pool->mutex);
-        settle(result);
-        bool is_settled = result->outcome != BROOD_OUTCOME_PENDING;
+        bool is_settled = result_settle_locked(result);
         pthread_mutex_unlock(&pool->mutex);
         return is_settled;
 }
@@ -129,10 +129,37 @@ static int wait_for_end(brood_result *result, int64_t deadline)
         }
 }
 
+/* It has ended, and its callback, if it has one, is no more to be run. */
+static bool is_told(void *arg)
+{
+        brood_result *result = arg;
+
+        return result_settle_locked(result) && result->completions != &result->pool->callbacks;
+}
+
+/* The same while callbacks are to be run: all ends must be found in one place, so that of this task, too. */
+static int wait_and_run_callbacks(brood_result *result, int64_t deadline)
+{
+        brood_pool *pool = result->pool;
+
+        pthread_mutex_lock(&pool->mutex);
+        ended_list(result);
+        pthread_mutex_unlock(&pool->mutex);
+        return ended_await(pool, is_told, result, deadline);
+}
+
 int result_settle(brood_result *result, int timeout_ms)
 {
-        if (settled(result))
+        brood_pool *pool = result->pool;
+
+        pthread_mutex_lock(&pool->mutex);
+        bool expected = callbacks_expected(pool);
+        bool is_settled = expected ? is_told(result) : result_settle_locked(result);
+        pthread_mutex_unlock(&pool->mutex);
+        if (is_settled)
                 return 0;
+        if (expected)
+                return wait_and_run_callbacks(result, deadline_after_ms(timeout_ms));
         return timeout_ms == 0 ? -EAGAIN : wait_for_end(result, deadline_after_ms(timeout_ms));
 }
 
@@ -240,13 +267,18 @@ int brood_result_fileno(brood_result *result)
                 } else {
                         r = result->poller = poller;
                         if (result->outcome == BROOD_OUTCOME_PENDING)
-                                settle(result);
+                                result_settle_locked(result);
                         else
                                 poller_edge_to_level(poller, pool->bell, NULL);
                 }
         }
         pthread_mutex_unlock(&pool->mutex);
         return r;
+}
+
+void *brood_result_callback_arg(const brood_result *result)
+{
+        return result == NULL ? NULL : result->callback_arg;
 }
 
 const char *brood_result_reason(brood_result *result)
@@ -284,11 +316,12 @@ const char *brood_result_reason(brood_result *result)
 
 void brood_result_free(brood_result *result)
 {
-        if (result == NULL)
+        if (result == NULL || result->lent)
                 return;
         brood_pool *pool = result->pool;
         if (pool->owner == child_pid()) {
                 pthread_mutex_lock(&pool->mutex);
+                completions_forget(result);
                 pool_drop_task(pool, result->index, result->generation);
                 pthread_mutex_unlock(&pool->mutex);
         }

@@ -13,6 +13,10 @@
  *   pool.command            the host; bits are only added     keeper            -
  *   pool.life               the keeper, once; the kernel      host              at the keeper's death
  *   pool.initialised        each worker, counting up          keeper            -
+ *   pool.ended              workers and keeper: they push;    host              -
+ *                           the host takes all of it
+ *   pool.ended_watched      the host, once                    workers           once it is set
+ *   pool.deaths, dead       the keeper                        host              -
  *   worker.pid              the keeper                        host              -
  *   worker.stage, verdict   its worker; the keeper before     keeper            at the worker's death
  *                           a start
@@ -21,6 +25,7 @@
  *   task, first line        the host while FREE               workers           while QUEUED and RUNNING
  *   task, second line       the worker while RUNNING; the     host              DONE
  *                           keeper after that one's death
+ *   task.next_ended         whoever pushes it, after DONE     host              pushed
  *   the arena               the host: arguments; the worker   host              DONE
  *                           that runs the task: its result
  *
@@ -46,7 +51,16 @@ enum pool_command {
         POOL_TERMINATE = 2,
 };
 
-enum { POOL_REASON_MAX = 192 };
+enum {
+        POOL_REASON_MAX = 192,
+        POOL_DEATHS_KEPT = 64,
+};
+
+/* The word `ended`: the index, plus one, of the task that was announced last, whose next_ended leads to the one before it;
+ * and whether a worker's death was noted in `dead`; and whether somebody in the host sleeps on the word.  See pool/ended.h. */
+#define ENDED_INDEX ((UINT32_C(1) << 30) - 1)
+#define ENDED_DEATHS (UINT32_C(1) << 30)
+#define ENDED_SLEEPERS (UINT32_C(1) << 31)
 
 struct pool_shared {
         _Alignas(64) atomic_u32 phase;
@@ -56,8 +70,16 @@ struct pool_shared {
         int32_t error;
         uint32_t reserved[11];
         char reason[POOL_REASON_MAX];
+
+        atomic_u32 ended; /* also a futex */
+        atomic_u32 ended_watched;
+        atomic_u32 deaths; /* how many have been noted */
+        uint32_t reserved2[13];
+        atomic_u64 dead[POOL_DEATHS_KEPT]; /* the tickets of the latest, in a circle */
 };
-static_assert(sizeof(struct pool_shared) == 256 && offsetof(struct pool_shared, reason) == 64, "layout");
+static_assert(sizeof(struct pool_shared) == 832 && offsetof(struct pool_shared, reason) == 64 &&
+                  offsetof(struct pool_shared, ended) == 256 && offsetof(struct pool_shared, dead) == 320,
+              "layout");
 
 enum worker_stage {
         WORKER_NONE = 0,
@@ -92,8 +114,9 @@ static inline uint32_t ticket_generation(uint64_t ticket)
         return (uint32_t)(ticket >> 32);
 }
 
-/* A state word: | generation 32 | worker 16 | 0 | watched 1 | waited 1 | kind 3 |.  The low half is also a futex: the host's
- * threads sleep on it once they have set WAITED.  WATCHED: the end of the task must ring the pool's bell, too. */
+/* A state word: | generation 32 | worker 16 | 0 | listed 1 | watched 1 | waited 1 | kind 3 |.  The low half is also a futex:
+ * the host's threads sleep on it once they have set WAITED.  WATCHED: the end of the task must ring the pool's bell, too.
+ * LISTED: it must be announced in the pool's list of ended tasks. */
 enum task_kind {
         TASK_FREE = 0,
         TASK_QUEUED = 1,
@@ -104,6 +127,8 @@ enum task_kind {
 #define TASK_KIND_MASK UINT64_C(7)
 #define TASK_WAITED UINT64_C(8)
 #define TASK_WATCHED UINT64_C(16)
+#define TASK_LISTED UINT64_C(32)
+#define TASK_ASKED (TASK_WAITED | TASK_WATCHED | TASK_LISTED) /* what its end is to be told by */
 
 static inline uint64_t task_state(uint32_t generation, enum task_kind kind, uint32_t worker)
 {
@@ -137,11 +162,12 @@ struct task {
         uint64_t items;
         uint64_t reserved;
 
-        int64_t value;    /* the size of the result, or a negative errno */
-        int32_t outcome;  /* an enum brood_outcome */
-        int32_t exitcode; /* of a worker that died */
-        uint32_t worker;  /* the pid that ran it */
-        uint32_t reserved2[11];
+        int64_t value;         /* the size of the result, or a negative errno */
+        int32_t outcome;       /* an enum brood_outcome */
+        int32_t exitcode;      /* of a worker that died */
+        uint32_t worker;       /* the pid that ran it */
+        atomic_u32 next_ended; /* in the list of ended tasks: an index plus one; 0: the last */
+        uint32_t reserved2[10];
 };
 static_assert(sizeof(struct task) == 128 && offsetof(struct task, value) == 64, "two cache lines: before and after");
 

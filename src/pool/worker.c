@@ -8,22 +8,19 @@
  *     release the ring's slot
  *     run
  *     value, outcome
- *     task -> DONE (exchange)                the task has ended; wake whoever waits, ring for who polls
+ *     task -> DONE (exchange)                the task has ended; tell whoever asked (pool/ended.h)
  *
  * Killed before the CAS: the slot is still READING, and its recovery puts the index back; the task has not begun.  Between the CAS
  * and the release: the index comes back too, but the next worker finds the task not QUEUED, and throws the index away.  Between
  * the CAS and the exchange: the keeper finds RUNNING with our number and reports our death.  After it: the task has ended; the
- * keeper wakes those who wait for it, and rings, in case that we had not.
+ * keeper tells those who asked, in case that we had not.
  */
 #include "os/child.h"
 #include "os/clock.h"
-#include "os/descriptors.h"
-#include "os/futex.h"
 #include "os/signals.h"
-#include "pool/pool.h"
+#include "pool/ended.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
 
 /* Run one call and check what it returned. */
@@ -62,8 +59,7 @@ static bool begin(struct task *task, uint64_t ticket, uint32_t number)
         uint64_t state = load_seq_cst(&task->state);
 
         while (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_QUEUED) {
-                uint64_t running = task_state(ticket_generation(ticket), TASK_RUNNING, number) |
-                                   (state & (TASK_WAITED | TASK_WATCHED));
+                uint64_t running = task_state(ticket_generation(ticket), TASK_RUNNING, number) | (state & TASK_ASKED);
                 if (cas_u64(&task->state, state, running))
                         return true;
                 state = load_seq_cst(&task->state);
@@ -90,10 +86,8 @@ static void serve(brood_pool *pool, struct worker_slot *slot, uint32_t number)
                 child_flush();
                 uint64_t before =
                     exchange_seq_cst(&task->state, task_state(ticket_generation(ticket), TASK_DONE, number));
-                if (before & TASK_WAITED)
-                        futex_wake(futex_low_half(&task->state), INT_MAX);
-                if (before & TASK_WATCHED)
-                        eventfd_raise(pool->bell);
+                if (before & TASK_ASKED)
+                        ended_tell(pool, task, before);
         }
         store_release(&slot->stage, WORKER_LEAVING);
 }
