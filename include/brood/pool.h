@@ -26,10 +26,10 @@
  * handler for the pool.
  *
  * Each task ends in exactly one way: its result, its own error, or a report of what became of it.
- * Death.  A worker that dies costs exactly the task that it was running, which fails with -EOWNERDEAD and a report that names
- * the signal or the exit code; a new worker takes its place.  If the keeper dies, the workers die with it and the pool is
- * broken: unfinished tasks fail with -EPIPE, finished results stay.  If the host dies, keeper and workers are killed
- * by the kernel.
+ * Death.  A worker that dies costs exactly the task that it was running, which is tried again, if brood_pool_submit() was told so,
+ * or fails with -EOWNERDEAD and a report that names the signal or the exit code; a new worker takes its place.  If the keeper
+ * dies, the workers die with it and the pool is broken: unfinished tasks fail with -EPIPE, finished results stay.  If the host
+ * dies, keeper and workers are killed by the kernel.
  *
  * Worker's rules: a task may block, crash, exit; it runs with the signal dispositions and the mask that the
  * host had when it made the pool; stdout and stderr are flushed after each task.
@@ -42,6 +42,8 @@
 
 #include <brood/common.h>
 #include <brood/result.h>
+
+#include <signal.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -97,6 +99,52 @@ BROOD_API void brood_pool_free(brood_pool *pool);
  * Threads: any.  Death: a host killed in here takes the pool along. */
 BROOD_API int brood_pool_apply_async(brood_pool *pool, brood_result **ret_result, brood_task_function function,
                                      const void *arg, size_t size);
+
+/* A task, and the terms on which it runs; each is by default what brood_pool_apply_async() does. */
+typedef struct brood_task_options {
+        brood_task_function function;
+        const void *arg; /* `size` bytes, which are copied */
+        size_t size;
+        size_t room; /* of its result, in bytes; 0: the pool's result_size */
+
+        int retries;         /* how often it is tried again */
+        int backoff_ms;      /* after this time; before each further time after twice as long, up to an hour */
+        int soft_timeout_ms; /* how long a try may take until the task is warned */
+        int timeout_ms;      /* how long a try may take */
+        int cpu_ms;          /* the CPU time that a try may use, user and system together */
+        bool measured;       /* know its times, CPU time and memory (as it is for any task with a limit or retries) */
+        uint64_t
+            memory_limit; /* bytes of private, writable memory beyond what the worker has at the start of the task */
+} brood_task_options;
+
+/* Signal of the soft limit. */
+#define BROOD_SOFT_TIMEOUT_SIGNAL SIGUSR1
+
+/* Hand a task to the pool on terms of its own.
+ *
+ * Retries.  A task whose worker dies (killed, crashed, exited, or beyond a limit) is tried again, from the start, up to `retries`
+ * times; another worker begins it, or a new one.  Each try has the limits anew.  What the function returns, error or not, is
+ * its result: a function that lives can try again by itself.  Retries go on after brood_pool_close().
+ * Soft limit.  The worker is sent BROOD_SOFT_TIMEOUT_SIGNAL, unblocked for this task.  If the function has installed a handler,
+ * it may clean up and return; without one, the signal ends the worker, with the same outcome as the hard limit's.  (If the host
+ * handled or ignored the signal when it made the pool, so does the worker.)  Afterwards, the worker is replaced.
+ * Hard limit, CPU time.  The worker is killed and replaced; the outcome is BROOD_OUTCOME_TIME or BROOD_OUTCOME_CPU, the error
+ * -ETIME.  CPU time is looked at when the limit could first be passed in one thread: in several, a task may use more.
+ * Memory.  Allocations fail beyond the limit; a function that then returns -ENOMEM has the outcome BROOD_OUTCOME_MEMORY, one that
+ * crashes, that of the crash.  What the function starts has the same limit.
+ * In each case only this task fails.  Time limits cost no wake-up where none is set, and about one in the time of a limit where
+ * tasks end before.
+ *
+ * Returns 0; the errors of brood_pool_apply_async(); -EINVAL also for NULL options, a negative number, a room beyond
+ *   BROOD_POOL_RESULT_SIZE_LIMIT, or a limit beyond 2^62; -E2BIG (options from a newer brood).
+ * Threads: any.  Death: of the worker, see retries; of the keeper and the host, as for brood_pool_apply_async(). */
+BROOD_API int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const brood_task_options *options,
+                                      size_t options_size);
+
+static inline int brood_pool_submit(brood_pool *pool, brood_result **ret_result, const brood_task_options *options)
+{
+        return brood_pool_submit_sized(pool, ret_result, options, sizeof(brood_task_options));
+}
 
 /* Run one task and wait for its result: apply_async, get and free in one call.
  * Returns the result's size, or an error of brood_pool_apply_async() or brood_result_get(); when the wait ends with

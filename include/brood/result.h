@@ -32,13 +32,16 @@ typedef enum brood_outcome {
         BROOD_OUTCOME_SIGNALED,    /* the worker was killed by a signal while it ran the task */
         BROOD_OUTCOME_CANCELED,    /* the pool was terminated first */
         BROOD_OUTCOME_BROKEN,      /* the pool broke first */
+        BROOD_OUTCOME_TIME,        /* it passed its soft or hard time limit, and its worker was ended for it */
+        BROOD_OUTCOME_CPU,         /* it passed its limit of CPU time, and its worker was killed for it */
+        BROOD_OUTCOME_MEMORY,      /* it returned -ENOMEM, and had a memory limit */
 } brood_outcome;
 
 /* Wait for the end of the task and copy its result into `buf` of `room` bytes.
  * Returns the result's size in bytes (which may be 0); -EAGAIN, -ETIMEDOUT; -EMSGSIZE (the result is larger than room, and
- *   can be read again; `buf` is untouched); the function's own negative errno; -EOWNERDEAD (the worker died); -ECANCELED (the
- *   pool was terminated or freed first); -EPIPE (the pool broke); -EUCLEAN (a task has written over the pool's own memory);
- *   -EINVAL (NULL result, or NULL buf with room > 0); -EPERM.
+ *   can be read again; `buf` is untouched); the function's own negative errno; -EOWNERDEAD (the worker died); -ETIME (the task
+ *   passed a limit of time or CPU time); -ECANCELED (the pool was terminated or freed first); -EPIPE (the pool broke); -EUCLEAN (a
+ *   task has written over the pool's own memory); -EINVAL (NULL result, or NULL buf with room > 0); -EPERM.
  * When a number may be either brood's or the task's own, brood_result_outcome() tells. */
 BROOD_API ssize_t brood_result_get(brood_result *result, void *buf, size_t room, int timeout_ms);
 
@@ -55,7 +58,7 @@ BROOD_API int brood_result_successful(brood_result *result);
 BROOD_API int brood_result_outcome(brood_result *result);
 
 /* The worker that ran it (0: none did), and the exit code it died with (0 to 255, or -N for signal N; 0 unless the outcome
- * is BROOD_OUTCOME_EXITED or _SIGNALED).  -EAGAIN if it has not ended; -EINVAL; -EPERM. */
+ * is BROOD_OUTCOME_EXITED, _SIGNALED, _TIME or _CPU).  -EAGAIN if it has not ended; -EINVAL; -EPERM. */
 BROOD_API int brood_result_worker(brood_result *result, pid_t *ret_pid, int *ret_exitcode);
 
 /* What became of it, as a sentence ("worker 4711 was killed by SIGSEGV (Segmentation fault)"); "" for NULL.  The text

@@ -6,6 +6,7 @@
  * It takes no lock that a worker can hold, and keeps its own state in its own memory.  All signals are blocked in it.  The host's
  * end kills it through its lifeline, and with it, through theirs and through the death signal, the workers.
  */
+#include "pool/keeper.h"
 #include "os/child.h"
 #include "os/clock.h"
 #include "os/descriptors.h"
@@ -13,35 +14,11 @@
 #include "os/poller.h"
 #include "os/robust.h"
 #include "os/signals.h"
-#include "pool/pool.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-/* The names of a worker's number and of its keeper, in the worker. */
-struct hire {
-        struct keeper *keeper;
-        uint32_t number;
-};
-
-struct keeper {
-        brood_pool *pool;
-        pid_t pid;
-        struct sigaction host_sigchld;
-        struct hire *hires;
-        brood_process **workers; /* NULL: none */
-        uint32_t count, alive;
-        int *fds; /* what to wait for: the doorbell, then the workers' sentinels */
-        unsigned char *ready;
-
-        uint32_t initialised;        /* as it was at the last death inside an initializer */
-        unsigned initializer_deaths; /* in a row, without a worker that came through */
-        int64_t retry_at;            /* when to try again to start workers; DEADLINE_NEVER: no need */
-        int64_t starved_since;       /* since when there is none and none can be started; 0: not so */
-        bool broken;
-};
 
 enum {
         INITIALIZER_DEATHS_MOST = 3, /* and one for each worker */
@@ -49,12 +26,17 @@ enum {
         STARVED_MS = 5000,
 };
 
-static int run_hire(void *arg)
+static int run_worker(void *arg)
 {
-        struct hire *hire = arg;
-        struct keeper *keeper = hire->keeper;
+        const struct post *post = arg;
+        const struct keeper *keeper = post->keeper;
 
-        return worker_run(keeper->pool, hire->number, &keeper->host_sigchld, keeper->pid);
+        return worker_run(keeper->pool, &(struct employment){
+                                            .number = post->number,
+                                            .keeper = keeper->pid,
+                                            .sigchld = &keeper->host_sigchld,
+                                            .ticket = post->given,
+                                        });
 }
 
 static void announce(brood_pool *pool, enum pool_phase phase)
@@ -70,20 +52,23 @@ static void announce(brood_pool *pool, enum pool_phase phase)
                 (keeper)->broken = true;                                                                               \
         } while (0)
 
-static int start_worker(struct keeper *keeper, uint32_t number)
+/* Start a worker, for a task that waits for it or for any (ticket 0). */
+static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticket)
 {
-        struct worker_slot *slot = &keeper->pool->workers[number];
+        struct worker_slot *slot = &keeper->pool->workers[post->number];
         brood_process *process;
 
         int r = brood_process_new(&process, &(brood_process_options){
-                                                .target = run_hire,
-                                                .arg = &keeper->hires[number],
+                                                .target = run_worker,
+                                                .arg = post,
                                                 .name = "brood-worker",
                                                 .start_method = BROOD_START_FORK,
                                             });
         if (r < 0)
                 return r;
         process_hide(process);
+        post->verdict = BROOD_OUTCOME_PENDING;
+        post->given = ticket;
         store_relaxed(&slot->task, 0);
         store_relaxed(&slot->stage, WORKER_STARTING);
         r = brood_process_start(process);
@@ -92,43 +77,32 @@ static int start_worker(struct keeper *keeper, uint32_t number)
                 brood_process_free(process);
                 return r;
         }
-        keeper->workers[number] = process;
-        keeper->fds[1 + number] = brood_process_sentinel(process);
+        post->process = process;
+        keeper->fds[1 + post->number] = brood_process_sentinel(process);
         keeper->alive++;
         store_release(&slot->pid, (uint32_t)brood_process_pid(process));
         return 0;
 }
 
-/* Start the workers that are missing.  A fork that fails now may succeed later. */
-static int start_missing(struct keeper *keeper)
+/* Start the workers that are missing; of a closed pool, whose ring is drained, those for which there is a task to be tried
+ * again.  A fork that fails now may succeed later. */
+static int start_missing(struct keeper *keeper, bool closed, bool drained)
 {
         keeper->retry_at = DEADLINE_NEVER;
         for (uint32_t i = 0; i < keeper->count; i++) {
-                int r = keeper->workers[i] == NULL ? start_worker(keeper, i) : 0;
+                if (keeper->posts[i].process != NULL)
+                        continue;
+                uint64_t ticket = closed ? again_take(keeper) : 0;
+                if (drained && ticket == 0)
+                        break;
+                int r = start_worker(keeper, &keeper->posts[i], ticket);
                 if (r < 0) {
+                        again_give_back(keeper, ticket);
                         keeper->retry_at = deadline_after_ms(RETRY_MS);
                         return r;
                 }
         }
         return 0;
-}
-
-/* A worker has died, and this task is the last one that it took: say so, if it was running it. */
-static void report_death(struct task *task, uint64_t ticket, uint32_t number, uint32_t pid, int exitcode)
-{
-        uint64_t state = load_seq_cst(&task->state);
-
-        /* Otherwise it had not begun it, or had ended it. */
-        if (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_RUNNING &&
-            task_worker(state) == number) {
-                task->worker = pid;
-                task->exitcode = exitcode;
-                task->value = -EOWNERDEAD;
-                task->outcome = exitcode < 0 ? BROOD_OUTCOME_SIGNALED : BROOD_OUTCOME_EXITED;
-                exchange_seq_cst(&task->state, task_state(ticket_generation(ticket), TASK_DONE, number));
-        }
-        /* In any case: it may have ended the task and died before it woke those who wait for it. */
-        futex_wake(futex_low_half(&task->state), INT_MAX);
 }
 
 /* Give back what a dead process had claimed of the ring, under whatever numbers it had registered. */
@@ -169,46 +143,45 @@ static void judge_initializer(struct keeper *keeper, const struct worker_slot *s
                       where, pid, exitcode);
 }
 
-static void worker_ended(struct keeper *keeper, uint32_t number)
+static void worker_ended(struct keeper *keeper, struct post *post)
 {
         brood_pool *pool = keeper->pool;
-        struct worker_slot *slot = &pool->workers[number];
-        brood_process *process = keeper->workers[number];
-        uint32_t pid = (uint32_t)brood_process_pid(process);
-        int exitcode = 0;
+        struct worker_slot *slot = &pool->workers[post->number];
+        brood_process_report death = { .exitcode = 0 };
 
-        if (brood_process_join(process, 0) < 0)
+        if (brood_process_join(post->process, 0) < 0)
                 return;
-        brood_process_exitcode(process, &exitcode);
-        brood_process_free(process);
-        keeper->workers[number] = NULL;
-        keeper->fds[1 + number] = -1;
+        brood_process_get_report(post->process, &death);
+        death.pid = brood_process_pid(post->process);
+        brood_process_free(post->process);
+        post->process = NULL;
+        keeper->fds[1 + post->number] = -1;
         keeper->alive--;
         store_release(&slot->pid, 0);
 
         uint64_t ticket = load_acquire(&slot->task);
         if (ticket != 0) {
-                report_death(&pool->tasks[ticket_index(ticket) % pool->options.max_tasks], ticket, number, pid,
-                             exitcode);
+                again_or_report(keeper, post, ticket, &death);
                 /* Nor does anybody know whether it rang, or should have; and to ring once too often does no harm. */
                 eventfd_raise(pool->bell);
         }
-        recover_ring(&pool->ring, (pid_t)pid);
+        again_give_back(keeper, post->given);
+        recover_ring(&pool->ring, death.pid);
         uint32_t stage = load_acquire(&slot->stage);
         if (stage == WORKER_STARTING || stage == WORKER_INIT_FAILED)
-                judge_initializer(keeper, slot, pid, exitcode);
+                judge_initializer(keeper, slot, (uint32_t)death.pid, death.exitcode);
 }
 
 static void kill_workers(struct keeper *keeper)
 {
-        if (keeper->workers == NULL)
+        if (keeper->posts == NULL)
                 return;
         for (uint32_t i = 0; i < keeper->count; i++)
-                if (keeper->workers[i] != NULL)
-                        brood_process_kill(keeper->workers[i]);
+                if (keeper->posts[i].process != NULL)
+                        brood_process_kill(keeper->posts[i].process);
         for (uint32_t i = 0; i < keeper->count; i++) {
-                brood_process_free(keeper->workers[i]);
-                keeper->workers[i] = NULL;
+                brood_process_free(keeper->posts[i].process);
+                keeper->posts[i].process = NULL;
         }
 }
 
@@ -216,10 +189,12 @@ static void kill_workers(struct keeper *keeper)
 static bool fill_up(struct keeper *keeper)
 {
         brood_pool *pool = keeper->pool;
+        bool closed = load_seq_cst(&pool->shared->command) & POOL_CLOSE;
+        bool drained = closed && ring_count(&pool->ring, 1) == 0;
 
-        if (load_seq_cst(&pool->shared->command) & POOL_CLOSE && ring_count(&pool->ring, 1) == 0)
+        if (drained && keeper->again.count == 0)
                 return keeper->alive > 0;
-        int r = start_missing(keeper);
+        int r = start_missing(keeper, closed, drained);
         if (r == 0 || keeper->alive > 0) {
                 keeper->starved_since = 0;
         } else if (keeper->starved_since == 0) {
@@ -230,6 +205,14 @@ static bool fill_up(struct keeper *keeper)
         return true;
 }
 
+/* When there is something to do though nobody calls. */
+static int64_t next_moment(struct keeper *keeper)
+{
+        int64_t retry = again_next(keeper);
+
+        return watch_workers(keeper, retry < keeper->retry_at ? retry : keeper->retry_at);
+}
+
 static int keep(struct keeper *keeper)
 {
         brood_pool *pool = keeper->pool;
@@ -237,11 +220,13 @@ static int keep(struct keeper *keeper)
         for (;;) {
                 if (load_seq_cst(&pool->shared->command) & POOL_TERMINATE)
                         return 0;
+                if (keeper->again.count > 0)
+                        again_deliver(keeper);
                 if (!keeper->broken && keeper->alive < keeper->count && !fill_up(keeper))
                         return 0;
                 if (keeper->broken)
                         return -EPIPE;
-                int n = poll_readable(keeper->fds, keeper->count + 1, keeper->ready, keeper->retry_at);
+                int n = poll_readable(keeper->fds, keeper->count + 1, keeper->ready, next_moment(keeper));
                 if (n < 0)
                         return n;
                 if (n == 0)
@@ -250,7 +235,7 @@ static int keep(struct keeper *keeper)
                         eventfd_lower(pool->doorbell);
                 for (uint32_t i = 0; i < keeper->count; i++)
                         if (keeper->ready[1 + i])
-                                worker_ended(keeper, i);
+                                worker_ended(keeper, &keeper->posts[i]);
         }
 }
 
@@ -258,14 +243,13 @@ static int prepare(struct keeper *keeper)
 {
         uint32_t count = keeper->count;
 
-        keeper->hires = calloc(count, sizeof *keeper->hires);
-        keeper->workers = calloc(count, sizeof(brood_process *));
+        keeper->posts = calloc(count, sizeof *keeper->posts);
         keeper->fds = calloc(count + 1, sizeof(int));
         keeper->ready = calloc(count + 1, 1);
-        if (keeper->hires == NULL || keeper->workers == NULL || keeper->fds == NULL || keeper->ready == NULL)
+        if (keeper->posts == NULL || keeper->fds == NULL || keeper->ready == NULL)
                 return -ENOMEM;
         for (uint32_t i = 0; i < count; i++) {
-                keeper->hires[i] = (struct hire){ .keeper = keeper, .number = i };
+                keeper->posts[i] = (struct post){ .keeper = keeper, .number = i };
                 keeper->fds[1 + i] = -1;
         }
         keeper->fds[0] = keeper->pool->doorbell;
@@ -275,8 +259,8 @@ static int prepare(struct keeper *keeper)
 static void finish(struct keeper *keeper)
 {
         kill_workers(keeper);
-        free(keeper->hires);
-        free(keeper->workers);
+        again_drop(&keeper->again);
+        free(keeper->posts);
         free(keeper->fds);
         free(keeper->ready);
 }
@@ -295,7 +279,7 @@ int keeper_run(void *arg)
         signals_default_sigchld(&keeper.host_sigchld);
         int r = prepare(&keeper);
         if (r == 0)
-                r = start_missing(&keeper);
+                r = start_missing(&keeper, false, false);
         if (r < 0) {
                 pool->shared->error = r;
                 finish(&keeper);

@@ -444,6 +444,28 @@ static bool workers_have(brood_pool *pool, brood_task_function function)
         return true;
 }
 
+/* How many of the ring's slots may be in use with one task more: none is before its first lap.  What is tried again is put into
+ * the ring by the keeper, of which the host keeps no count. */
+static size_t ring_slots_used(const brood_pool *pool, const struct order *order)
+{
+        size_t slots = pool->ring.geometry.slots;
+
+        return pool->puts < slots && (order->terms == NULL || order->terms->retries == 0) ? pool->puts : slots;
+}
+
+/* What became of it, before anything has; and the terms, which lie behind the room for the result. */
+static void task_reset(brood_pool *pool, struct task *task, size_t end, const struct task_terms *terms)
+{
+        task->outcome = BROOD_OUTCOME_PENDING;
+        task->worker = 0;
+        task->exitcode = 0;
+        task->retried = 0;
+        task->started = task->ended = task->cpu = task->peak_memory = 0;
+        store_relaxed(&task->terms, terms != NULL ? end : 0);
+        if (terms != NULL)
+                memcpy(region_at(&pool->region, end), terms, sizeof *terms);
+}
+
 /* Fill in a task and put it into the ring: 0 and its index. */
 static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_index, uint32_t *ret_generation)
 {
@@ -455,6 +477,8 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
             out_bytes > SIZE_MAX / 4)
                 return -ENOMEM;
         size = round_up(arg_bytes, 16) + round_up(out_bytes, 16) + 16; /* never 0, and `out` lies inside */
+        if (order->terms != NULL)
+                size += sizeof *order->terms;
         if (!workers_have(pool, order->function))
                 return -ENOEXEC;
 
@@ -464,8 +488,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
                 return r;
         pool->puts++;
         r = commit_upto(pool, pool->ring_offset, &pool->ring_committed,
-                        (pool->puts < pool->ring.geometry.slots ? pool->puts : pool->ring.geometry.slots) *
-                            sizeof(struct ring_slot));
+                        ring_slots_used(pool, order) * sizeof(struct ring_slot));
         if (r < 0) {
                 task_recycle(pool, index);
                 return -ENOMEM;
@@ -483,9 +506,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         task->arg_size = order->arg_size;
         task->room = order->room;
         task->items = order->items;
-        task->outcome = BROOD_OUTCOME_PENDING;
-        task->worker = 0;
-        task->exitcode = 0;
+        task_reset(pool, task, host_task->out + round_up(out_bytes, 16), order->terms);
         if (arg_bytes > 0)
                 memcpy(region_at(&pool->region, offset), order->arg, arg_bytes);
         store_release(&task->state, task_state(generation, TASK_QUEUED, 0));

@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdalign.h>
 
 /* What the host keeps of a task beside the shared record; where the two might differ, this is what it believes. */
 struct host_task {
@@ -70,6 +71,7 @@ struct order {
         brood_task_function function;
         const void *arg;
         size_t arg_size, room, items;
+        const struct task_terms *terms; /* NULL: none */
 };
 
 /* Hand an order in: 0 and a result with one reference on the pool; or the errors of brood_pool_apply_async(). */
@@ -97,8 +99,35 @@ void pool_drop_task(brood_pool *pool, uint32_t index, uint32_t generation);
 /* One reference less; with the last one the pool's memory goes.  The mutex is not held. */
 void pool_release(brood_pool *pool);
 
+static inline struct task *ticket_task(const brood_pool *pool, uint64_t ticket)
+{
+        return &pool->tasks[ticket_index(ticket) % pool->options.max_tasks];
+}
+
+/* On what terms a task runs, NULL if on none.  A task that has run wild may have written over the offset. */
+static inline const struct task_terms *pool_terms(const brood_pool *pool, const struct task *task)
+{
+        uint64_t offset = load_relaxed(&task->terms);
+
+        if (offset == 0 || offset % alignof(struct task_terms) != 0 || offset >= pool->region.size ||
+            pool->region.size - offset < sizeof(struct task_terms))
+                return NULL;
+        return (const struct task_terms *)region_at(&pool->region, offset);
+}
+
+/* What a task is sent when it passes its soft limit. */
+#define WARNING_SIGNAL SIGUSR1
+
+/* What a worker is told by the keeper. */
+struct employment {
+        uint32_t number;
+        pid_t keeper;
+        const struct sigaction *sigchld; /* the host's */
+        uint64_t ticket;                 /* of the task that it is to begin with; 0: none */
+};
+
 /* The keeper's and a worker's whole life.  `pool` is the forked copy of the host's handle. */
 int keeper_run(void *pool);
-int worker_run(brood_pool *pool, uint32_t number, const struct sigaction *sigchld, pid_t keeper);
+int worker_run(brood_pool *pool, const struct employment *employment);
 
 #endif

@@ -53,7 +53,9 @@ static void take_outcome(brood_result *result, const struct task *task)
         int64_t value = task->value;
         bool ok = outcome == BROOD_OUTCOME_OK && value >= 0 &&
                   (uint64_t)value <= result->pool->host_tasks[result->index].room;
-        bool failed = outcome >= BROOD_OUTCOME_ERROR && outcome <= BROOD_OUTCOME_SIGNALED && value < 0;
+        bool failed = ((outcome >= BROOD_OUTCOME_ERROR && outcome <= BROOD_OUTCOME_SIGNALED) ||
+                       (outcome >= BROOD_OUTCOME_TIME && outcome <= BROOD_OUTCOME_MEMORY)) &&
+                      value < 0;
 
         result->outcome = ok || failed ? outcome : BROOD_OUTCOME_ERROR;
         result->value = ok || failed ? value : -EUCLEAN;
@@ -272,6 +274,19 @@ const char *brood_result_reason(brood_result *result)
         case BROOD_OUTCOME_SIGNALED:
                 snprintf(result->reason, sizeof result->reason, "worker %d was killed by %s (%s)", (int)result->worker,
                          signal_name(-result->exitcode, name), strsignal(-result->exitcode));
+                break;
+        case BROOD_OUTCOME_TIME:
+                snprintf(result->reason, sizeof result->reason, "worker %d was ended by %s: its time limit has passed",
+                         (int)result->worker, signal_name(-result->exitcode, name));
+                break;
+        case BROOD_OUTCOME_CPU:
+                snprintf(result->reason, sizeof result->reason,
+                         "worker %d was ended by %s: its limit of CPU time has passed", (int)result->worker,
+                         signal_name(-result->exitcode, name));
+                break;
+        case BROOD_OUTCOME_MEMORY:
+                snprintf(result->reason, sizeof result->reason, "worker %d reached its memory limit",
+                         (int)result->worker);
                 break;
         case BROOD_OUTCOME_CANCELED:
                 return "the pool was terminated before the task had ended";

@@ -5,20 +5,27 @@
  *     struct region_head | struct pool_shared | struct ring_shared | struct owners | workers | tasks | ring's slots | arena
  *
  * The life of a task is its state word: FREE -> QUEUED (host) -> RUNNING by a worker (that worker, by CAS) -> DONE (that worker; or
- * the keeper, once it has reaped it) -> FREE (host).  The word holds the task's generation, so that a stale index in the ring
- * is recognised.  For any moment of death the keeper reads from it whether the task had begun and whether it had ended.
+ * the keeper, once it has reaped it) -> FREE (host).  A task that is to be tried again goes from RUNNING back to QUEUED (the
+ * keeper, once it has reaped its worker).  The word holds the task's generation, so that a stale index in the ring is recognised.  For
+ * any moment of death the keeper reads from it whether the task had begun and whether it had ended.
  *
  *   shared word             written by                        read by           when it freezes
  *   pool.phase, reason      the keeper                        host              BROKEN, FAILED are final
  *   pool.command            the host; bits are only added     keeper            -
  *   pool.life               the keeper, once; the kernel      host              at the keeper's death
  *   pool.initialised        each worker, counting up          keeper            -
+ *   pool.alarm              the keeper                        workers           -
  *   worker.pid              the keeper                        host              -
  *   worker.stage, verdict   its worker; the keeper before     keeper            at the worker's death
  *                           a start
  *   worker.task             its worker                        keeper            at the worker's death
+ *   worker.started, cpu     its worker, before a task with    keeper            while the task is RUNNING under the
+ *                           terms becomes RUNNING                               worker's number; at its death
  *   task.state              as above                          all               -
- *   task, first line        the host while FREE               workers           while QUEUED and RUNNING
+ *   task, first line;       the host while FREE               workers, keeper   while QUEUED and RUNNING
+ *   its terms
+ *   task.retried            the host while FREE; the keeper   keeper, host      DONE
+ *                           before RUNNING -> QUEUED
  *   task, second line       the worker while RUNNING; the     host              DONE
  *                           keeper after that one's death
  *   the arena               the host: arguments; the worker   host              DONE
@@ -54,7 +61,9 @@ struct pool_shared {
         atomic_u32 life;
         atomic_u32 initialised;
         int32_t error;
-        uint32_t reserved[11];
+        uint32_t reserved;
+        atomic_u64 alarm; /* when the keeper will look at the workers' tasks at the latest; DEADLINE_NEVER */
+        uint32_t reserved2[8];
         char reason[POOL_REASON_MAX];
 };
 static_assert(sizeof(struct pool_shared) == 256 && offsetof(struct pool_shared, reason) == 64, "layout");
@@ -72,7 +81,10 @@ struct worker_slot {
         atomic_u32 stage;
         atomic_u64 task; /* what it is about to run, runs, or ran last: a ticket, see below; 0: nothing yet */
         int32_t verdict;
-        uint32_t reserved[9];
+        uint32_t reserved;
+        int64_t started; /* of a task with terms: when, and how much CPU time the worker had used by then; in ns */
+        int64_t cpu;
+        uint32_t reserved2[4];
 };
 static_assert(sizeof(struct worker_slot) == 64, "one cache line");
 
@@ -92,8 +104,12 @@ static inline uint32_t ticket_generation(uint64_t ticket)
         return (uint32_t)(ticket >> 32);
 }
 
-/* A state word: | generation 32 | worker 16 | 0 | watched 1 | waited 1 | kind 3 |.  The low half is also a futex: the host's
- * threads sleep on it once they have set WAITED.  WATCHED: the end of the task must ring the pool's bell, too. */
+/* A state word: | generation 32 | worker 16 | 0 | bits 5 | kind 3 |.  The low half is also a futex: the host's threads sleep on it
+ * once they have set WAITED.  WATCHED: the end of the task must ring the pool's bell, too.  Both stay when it is tried again.
+ *
+ * WARNED and DOOMED are set by the keeper while the task is RUNNING: before it sends the signal of the soft limit, and before it
+ * kills the worker.  The worker that finds one of them when it makes the task DONE takes no other: the signal is on its way, and
+ * must not meet a task that has nothing to do with it. */
 enum task_kind {
         TASK_FREE = 0,
         TASK_QUEUED = 1,
@@ -104,6 +120,9 @@ enum task_kind {
 #define TASK_KIND_MASK UINT64_C(7)
 #define TASK_WAITED UINT64_C(8)
 #define TASK_WATCHED UINT64_C(16)
+#define TASK_WARNED UINT64_C(64)
+#define TASK_DOOMED UINT64_C(128)
+#define TASK_LAST (TASK_WARNED | TASK_DOOMED) /* of its worker */
 
 static inline uint64_t task_state(uint32_t generation, enum task_kind kind, uint32_t worker)
 {
@@ -135,14 +154,32 @@ struct task {
         uint64_t arg_size;
         uint64_t room;
         uint64_t items;
-        uint64_t reserved;
+        atomic_u64 terms; /* the offset of its struct task_terms; 0: it has none */
 
         int64_t value;    /* the size of the result, or a negative errno */
         int32_t outcome;  /* an enum brood_outcome */
         int32_t exitcode; /* of a worker that died */
         uint32_t worker;  /* the pid that ran it */
-        uint32_t reserved2[11];
+        uint32_t retried; /* how often it has been tried again */
+        int64_t started;  /* with terms: when it was tried last, and when that ended; in ns */
+        int64_t ended;
+        int64_t cpu;         /* with terms: the CPU time of that, in ns */
+        int64_t peak_memory; /* with terms, or of a worker that died: of the worker, in bytes */
+        uint32_t reserved[2];
 };
 static_assert(sizeof(struct task) == 128 && offsetof(struct task, value) == 64, "two cache lines: before and after");
+
+/* On what terms a task runs: whatever is 0 is not limited.  It lies in the arena, behind the room for the result. */
+struct task_terms {
+        int64_t queued; /* when it was handed in, in ns */
+        uint64_t memory_limit;
+        int32_t retries;
+        int32_t backoff_ms;
+        int32_t soft_timeout_ms;
+        int32_t timeout_ms;
+        int32_t cpu_ms;
+        int32_t reserved;
+};
+static_assert(sizeof(struct task_terms) == 40, "layout");
 
 #endif

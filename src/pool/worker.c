@@ -15,12 +15,14 @@
  * the CAS and the exchange: the keeper finds RUNNING with our number and reports our death.  After it: the task has ended; the
  * keeper wakes those who wait for it, and rings, in case that we had not.
  */
+#include "os/atfork.h"
 #include "os/child.h"
 #include "os/clock.h"
 #include "os/descriptors.h"
 #include "os/futex.h"
 #include "os/signals.h"
-#include "pool/pool.h"
+#include "os/usage.h"
+#include "pool/limits.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -56,6 +58,14 @@ static void run(brood_pool *pool, struct task *task)
         task->outcome = task->value < 0 ? BROOD_OUTCOME_ERROR : BROOD_OUTCOME_OK;
 }
 
+struct worker {
+        brood_pool *pool;
+        struct worker_slot *slot;
+        uint32_t number;
+        uint32_t pid;
+        uint64_t mark; /* of this process, and of no child that a task may fork */
+};
+
 /* QUEUED -> RUNNING; false if the ticket is stale. */
 static bool begin(struct task *task, uint64_t ticket, uint32_t number)
 {
@@ -71,54 +81,106 @@ static bool begin(struct task *task, uint64_t ticket, uint32_t number)
         return false;
 }
 
-static void serve(brood_pool *pool, struct worker_slot *slot, uint32_t number)
+static void run_on_terms(struct worker *worker, struct task *task, const struct task_terms *terms)
+{
+        struct limits limits;
+
+        limits_set(&limits, worker->pool, worker->slot, terms);
+        run(worker->pool, task);
+        limits_lift(&limits);
+        if (terms->memory_limit > 0 && task->value == -ENOMEM)
+                task->outcome = BROOD_OUTCOME_MEMORY;
+        task->started = worker->slot->started;
+        task->ended = clock_now();
+        task->cpu = usage_cpu() - worker->slot->cpu;
+        task->peak_memory = usage_peak_memory();
+}
+
+/* RUNNING -> DONE.  False: this worker is to take no other task. */
+static bool end(struct worker *worker, struct task *task, uint64_t ticket)
+{
+        uint64_t done = task_state(ticket_generation(ticket), TASK_DONE, worker->number);
+        uint64_t before = exchange_seq_cst(&task->state, done);
+
+        if (before & TASK_WAITED)
+                futex_wake(futex_low_half(&task->state), INT_MAX);
+        if (before & TASK_WATCHED)
+                eventfd_raise(worker->pool->bell);
+        return !(before & TASK_LAST);
+}
+
+/* Run the task of a ticket, which came from the ring by a claim, or from the keeper (NULL).  False: this worker is to take no
+ * other. */
+static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ring_claim *claim)
+{
+        struct task *task = ticket_task(worker->pool, ticket);
+
+        store_release(&worker->slot->task, ticket);
+        if (load_relaxed(&task->terms) != 0) {
+                /* Before the task is RUNNING: whoever finds it so, finds these. */
+                worker->slot->started = clock_now();
+                worker->slot->cpu = usage_cpu();
+        }
+        bool begun = begin(task, ticket, worker->number);
+        if (claim != NULL)
+                ring_release(&worker->pool->ring, claim);
+        if (!begun)
+                return true;
+        task->worker = worker->pid;
+        const struct task_terms *terms = pool_terms(worker->pool, task);
+        if (terms == NULL)
+                run(worker->pool, task);
+        else
+                run_on_terms(worker, task, terms);
+        if (process_mark() != worker->mark)
+                child_exit(0); /* a child that the task has forked, and that has returned, too */
+        child_flush();
+        return end(worker, task, ticket);
+}
+
+static void serve(struct worker *worker, uint64_t ticket)
 {
         struct ring_claim claim;
 
-        while (ring_claim(&pool->ring, &claim, sizeof(uint64_t), DEADLINE_NEVER) == 0) {
-                uint64_t ticket;
+        if (ticket != 0 && !serve_ticket(worker, ticket, NULL))
+                return;
+        while (ring_claim(&worker->pool->ring, &claim, sizeof ticket, DEADLINE_NEVER) == 0) {
                 memcpy(&ticket, claim.bytes, sizeof ticket);
-                struct task *task = &pool->tasks[ticket_index(ticket) % pool->options.max_tasks];
-
-                store_release(&slot->task, ticket);
-                bool begun = begin(task, ticket, number);
-                ring_release(&pool->ring, &claim);
-                if (!begun)
-                        continue;
-                task->worker = (uint32_t)child_pid();
-                run(pool, task);
-                child_flush();
-                uint64_t before =
-                    exchange_seq_cst(&task->state, task_state(ticket_generation(ticket), TASK_DONE, number));
-                if (before & TASK_WAITED)
-                        futex_wake(futex_low_half(&task->state), INT_MAX);
-                if (before & TASK_WATCHED)
-                        eventfd_raise(pool->bell);
+                if (!serve_ticket(worker, ticket, &claim))
+                        return;
         }
-        store_release(&slot->stage, WORKER_LEAVING);
 }
 
-int worker_run(brood_pool *pool, uint32_t number, const struct sigaction *sigchld, pid_t keeper)
+int worker_run(brood_pool *pool, const struct employment *employment)
 {
-        struct worker_slot *slot = &pool->workers[number];
+        struct worker worker = {
+                .pool = pool,
+                .slot = &pool->workers[employment->number],
+                .number = employment->number,
+                .pid = (uint32_t)child_pid(),
+        };
 
         /* Beside the lifeline: the keeper has one thread, so that its death signal can be trusted. */
-        if (child_die_with_parent(keeper) < 0)
+        if (child_die_with_parent(employment->keeper) < 0)
                 return 1;
         child_set_name("brood-worker");
-        signals_restore_sigchld(sigchld);
+        signals_restore_sigchld(employment->sigchld);
         signals_restore(process_parent_mask(pool->keeper));
 
         if (pool->options.initializer != NULL) {
                 int verdict = pool->options.initializer(pool->options.initarg);
                 if (verdict != 0) {
-                        slot->verdict = verdict;
-                        store_release(&slot->stage, WORKER_INIT_FAILED);
+                        worker.slot->verdict = verdict;
+                        store_release(&worker.slot->stage, WORKER_INIT_FAILED);
                         return 1;
                 }
         }
+        if (process_mark_init() < 0)
+                return 1;
+        worker.mark = process_mark();
         fetch_add_relaxed(&pool->shared->initialised, 1);
-        store_release(&slot->stage, WORKER_READY);
-        serve(pool, slot, number);
+        store_release(&worker.slot->stage, WORKER_READY);
+        serve(&worker, employment->ticket);
+        store_release(&worker.slot->stage, WORKER_LEAVING);
         return 0;
 }
