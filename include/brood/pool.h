@@ -146,6 +146,20 @@ static inline int brood_pool_submit(brood_pool *pool, brood_result **ret_result,
         return brood_pool_submit_sized(pool, ret_result, options, sizeof(brood_task_options));
 }
 
+/* In a task: say why it fails, in a message that is kept with its result: up to BROOD_TASK_MESSAGE_MAX - 1 bytes, and no more
+ * than the room of the result; the rest is cut off.
+ *
+ *     return brood_task_fail(-EINVAL, "line %d: no comma", line);
+ *
+ * Returns `error`, for the function to return; -EINVAL if that is not negative.  What counts is the last call before the function
+ * returns an error; outside of a task the message goes nowhere.
+ * Threads: that which runs the task.  Death: a worker that dies after it leaves no message. */
+BROOD_API ssize_t brood_task_fail(int error, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+
 /* Run one task and wait for its result: apply_async, get and free in one call.
  * Returns the result's size, or an error of brood_pool_apply_async() or brood_result_get(); when the wait ends with
  * -EAGAIN or -ETIMEDOUT the task goes on, and its result is dropped. */

@@ -60,7 +60,7 @@ static bool try_again(struct keeper *keeper, struct task *task, uint64_t ticket,
 {
         const struct task_terms *terms = pool_terms(keeper->pool, task);
 
-        if (terms == NULL || terms->retries < 0 || task->retried >= (uint32_t)terms->retries)
+        if (state & TASK_CANCELED || terms == NULL || terms->retries < 0 || task->retried >= (uint32_t)terms->retries)
                 return false;
         uint32_t attempt = task->retried + 1;
         int64_t when = clock_now() + backoff_ns(terms, task->retried);
@@ -70,13 +70,15 @@ static bool try_again(struct keeper *keeper, struct task *task, uint64_t ticket,
         uint64_t kept;
         do {
                 kept = load_seq_cst(&task->state);
-                state = task_state(ticket_generation(ticket), TASK_QUEUED, 0) | (kept & (TASK_WAITED | TASK_WATCHED));
+                state = task_state(ticket_generation(ticket), TASK_QUEUED, 0) | (kept & TASK_HOSTS);
         } while (!cas_u64(&task->state, kept, state));
         return true;
 }
 
 static int outcome_of(const struct post *post, uint64_t state, int exitcode)
 {
+        if (state & TASK_CANCELED)
+                return BROOD_OUTCOME_CANCELED;
         if (post->verdict != BROOD_OUTCOME_PENDING)
                 return post->verdict;
         if (state & TASK_WARNED && exitcode == -WARNING_SIGNAL)
@@ -86,6 +88,8 @@ static int outcome_of(const struct post *post, uint64_t state, int exitcode)
 
 static int error_of(int outcome)
 {
+        if (outcome == BROOD_OUTCOME_CANCELED)
+                return -ECANCELED;
         return outcome == BROOD_OUTCOME_TIME || outcome == BROOD_OUTCOME_CPU ? -ETIME : -EOWNERDEAD;
 }
 
@@ -98,6 +102,7 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
         task->exitcode = death->exitcode;
         task->outcome = outcome_of(post, state, death->exitcode);
         task->value = error_of(task->outcome);
+        task->message = 0;
         task->peak_memory = death->measured ? death->peak_memory : 0;
         if (pool_terms(keeper->pool, task) != NULL) {
                 task->started = slot->started;
@@ -120,14 +125,17 @@ void again_or_report(struct keeper *keeper, const struct post *post, uint64_t ti
         futex_wake(futex_low_half(&task->state), INT_MAX);
 }
 
-/* Whether an entry is of the attempt that its task waits for. */
+/* Whether an entry is of the attempt that its task waits for.  One that was canceled meanwhile ends here. */
 static bool is_current(const struct keeper *keeper, const struct retry *entry)
 {
-        const struct task *task = ticket_task(keeper->pool, entry->ticket);
+        struct task *task = ticket_task(keeper->pool, entry->ticket);
         uint64_t state = load_seq_cst(&task->state);
 
-        return task_generation(state) == ticket_generation(entry->ticket) && task_kind(state) == TASK_QUEUED &&
-               task->retried == entry->attempt;
+        if (task_generation(state) != ticket_generation(entry->ticket) || task_kind(state) != TASK_QUEUED ||
+            task->retried != entry->attempt)
+                return false;
+        return !(state & TASK_CANCELED &&
+                 cas_u64(&task->state, state, task_state(task_generation(state), TASK_DONE, 0)));
 }
 
 void again_give_back(struct keeper *keeper, uint64_t ticket)

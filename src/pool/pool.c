@@ -460,6 +460,7 @@ static void task_reset(brood_pool *pool, struct task *task, size_t end, const st
         task->worker = 0;
         task->exitcode = 0;
         task->retried = 0;
+        task->message = 0;
         task->started = task->ended = task->cpu = task->peak_memory = 0;
         store_relaxed(&task->terms, terms != NULL ? end : 0);
         if (terms != NULL)

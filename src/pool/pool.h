@@ -62,8 +62,9 @@ struct brood_result {
         int64_t value;
         pid_t worker;
         int exitcode;
-        int poller; /* what brood_result_fileno() gives away, or -1: guarded by the mutex, too */
-        char reason[POOL_REASON_MAX];
+        bool canceled; /* by brood_result_cancel() */
+        int poller;    /* what brood_result_fileno() gives away, or -1: guarded by the mutex, too */
+        char reason[POOL_REASON_MAX + BROOD_TASK_MESSAGE_MAX];
 };
 
 /* What a new task is to do; see struct task. */
@@ -89,6 +90,9 @@ int result_settle(brood_result *result, int timeout_ms);
 /* Have the end of the task, and that of the pool, make a poller readable.  The first time, it is so at once: after that, look
  * whether the task has ended already.  Results of one pool may share a poller.  0, -EINVAL, -EPERM, -ENOMEM, -ENOSPC. */
 int result_watch(brood_result *result, int poller);
+
+/* What the task of a settled result said of its error; "" if nothing. */
+void result_message(const brood_result *result, char message[BROOD_TASK_MESSAGE_MAX]);
 
 /* The bytes that the task wrote; valid after it has ended well, until the result is freed. */
 const void *result_bytes(const brood_result *result);

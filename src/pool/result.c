@@ -63,6 +63,13 @@ static void take_outcome(brood_result *result, const struct task *task)
         result->exitcode = task->exitcode;
 }
 
+/* The result is settled. */
+static void stay_readable(const brood_result *result)
+{
+        if (result->poller >= 0)
+                poller_edge_to_level(result->poller, result->pool->bell, NULL);
+}
+
 /* Take the outcome from the table, or from the pool's end, if there is one yet; the mutex is held. */
 static void settle(brood_result *result)
 {
@@ -80,8 +87,8 @@ static void settle(brood_result *result)
                 result->outcome = usable == -ECANCELED ? BROOD_OUTCOME_CANCELED : BROOD_OUTCOME_BROKEN;
                 result->value = usable;
         }
-        if (result->outcome != BROOD_OUTCOME_PENDING && result->poller >= 0)
-                poller_edge_to_level(result->poller, result->pool->bell, NULL);
+        if (result->outcome != BROOD_OUTCOME_PENDING)
+                stay_readable(result);
 }
 
 static bool settled(brood_result *result)
@@ -208,6 +215,61 @@ int brood_result_worker(brood_result *result, pid_t *ret_pid, int *ret_exitcode)
         return 0;
 }
 
+/* Set CANCELED in the task's state: what it was before, or 0: the task has ended. */
+static uint64_t mark_canceled(struct task *task, bool running)
+{
+        for (;;) {
+                uint64_t state = load_seq_cst(&task->state);
+
+                if (task_kind(state) == TASK_DONE)
+                        return 0;
+                if ((task_kind(state) == TASK_RUNNING && !running) ||
+                    cas_u64(&task->state, state, state | TASK_CANCELED))
+                        return state;
+        }
+}
+
+/* The mutex is held. */
+static int cancel(brood_result *result, bool running)
+{
+        brood_pool *pool = result->pool;
+        struct task *task = task_of(result);
+
+        settle(result);
+        if (result->outcome != BROOD_OUTCOME_PENDING)
+                return -EALREADY;
+        uint64_t before = mark_canceled(task, running);
+        if (before == 0) {
+                settle(result);
+                return -EALREADY;
+        }
+        if (task_kind(before) == TASK_RUNNING && !running)
+                return -EBUSY;
+        result->outcome = BROOD_OUTCOME_CANCELED;
+        result->value = -ECANCELED;
+        result->canceled = true;
+        stay_readable(result);
+        /* The worker is to be killed; or the keeper may have the task, to try it again later. */
+        if (task_kind(before) == TASK_RUNNING || load_relaxed(&task->terms) != 0)
+                eventfd_raise(pool->doorbell);
+        futex_wake(futex_low_half(&task->state), INT_MAX);
+        if (before & TASK_WATCHED)
+                eventfd_raise(pool->bell);
+        return 0;
+}
+
+int brood_result_cancel(brood_result *result, bool running)
+{
+        int r = check(result);
+
+        if (r < 0)
+                return r;
+        pthread_mutex_lock(&result->pool->mutex);
+        r = cancel(result, running);
+        pthread_mutex_unlock(&result->pool->mutex);
+        return r;
+}
+
 int result_watch(brood_result *result, int poller)
 {
         int r = check(result);
@@ -244,7 +306,7 @@ int brood_result_fileno(brood_result *result)
                         if (result->outcome == BROOD_OUTCOME_PENDING)
                                 settle(result);
                         else
-                                poller_edge_to_level(poller, pool->bell, NULL);
+                                stay_readable(result);
                 }
         }
         pthread_mutex_unlock(&pool->mutex);
@@ -253,7 +315,7 @@ int brood_result_fileno(brood_result *result)
 
 const char *brood_result_reason(brood_result *result)
 {
-        char name[SIGNAL_NAME_MAX];
+        char name[SIGNAL_NAME_MAX], message[BROOD_TASK_MESSAGE_MAX];
         const char *why;
 
         if (check(result) < 0)
@@ -264,8 +326,10 @@ const char *brood_result_reason(brood_result *result)
         case BROOD_OUTCOME_OK:
                 return "the task succeeded";
         case BROOD_OUTCOME_ERROR:
-                snprintf(result->reason, sizeof result->reason, "the function returned %d (%s) in worker %d",
-                         (int)result->value, brood_strerror((int)result->value), (int)result->worker);
+                result_message(result, message);
+                snprintf(result->reason, sizeof result->reason, "the function returned %d (%s) in worker %d%s%s",
+                         (int)result->value, brood_strerror((int)result->value), (int)result->worker,
+                         message[0] != '\0' ? ": " : "", message);
                 break;
         case BROOD_OUTCOME_EXITED:
                 snprintf(result->reason, sizeof result->reason, "worker %d exited with code %d", (int)result->worker,
@@ -289,7 +353,7 @@ const char *brood_result_reason(brood_result *result)
                          (int)result->worker);
                 break;
         case BROOD_OUTCOME_CANCELED:
-                return "the pool was terminated before the task had ended";
+                return result->canceled ? "the task was canceled" : "the pool was terminated before the task had ended";
         default:
                 why = brood_pool_reason(result->pool);
                 snprintf(result->reason, sizeof result->reason, "the pool broke: %.160s", why == NULL ? "" : why);

@@ -6,8 +6,8 @@
  *
  * The life of a task is its state word: FREE -> QUEUED (host) -> RUNNING by a worker (that worker, by CAS) -> DONE (that worker; or
  * the keeper, once it has reaped it) -> FREE (host).  A task that is to be tried again goes from RUNNING back to QUEUED (the
- * keeper, once it has reaped its worker).  The word holds the task's generation, so that a stale index in the ring is recognised.  For
- * any moment of death the keeper reads from it whether the task had begun and whether it had ended.
+ * keeper, once it has reaped its worker).  The word holds the task's generation, so that a stale index in the ring is
+ * recognised.  For any moment of death the keeper reads from it whether the task had begun and whether it had ended.
  *
  *   shared word             written by                        read by           when it freezes
  *   pool.phase, reason      the keeper                        host              BROKEN, FAILED are final
@@ -105,11 +105,13 @@ static inline uint32_t ticket_generation(uint64_t ticket)
 }
 
 /* A state word: | generation 32 | worker 16 | 0 | bits 5 | kind 3 |.  The low half is also a futex: the host's threads sleep on it
- * once they have set WAITED.  WATCHED: the end of the task must ring the pool's bell, too.  Both stay when it is tried again.
+ * once they have set WAITED.  WATCHED: the end of the task must ring the pool's bell, too.  CANCELED: the host has no use for it
+ * any more: who would begin it makes it DONE instead, and if it is RUNNING, the keeper kills its worker.  The host sets these
+ * three while the task is QUEUED or RUNNING, and they stay when it is tried again.
  *
  * WARNED and DOOMED are set by the keeper while the task is RUNNING: before it sends the signal of the soft limit, and before it
- * kills the worker.  The worker that finds one of them when it makes the task DONE takes no other: the signal is on its way, and
- * must not meet a task that has nothing to do with it. */
+ * kills the worker.  The worker that finds one of the last three when it makes the task DONE takes no other: the signal is on its
+ * way, and must not meet a task that has nothing to do with it. */
 enum task_kind {
         TASK_FREE = 0,
         TASK_QUEUED = 1,
@@ -120,9 +122,11 @@ enum task_kind {
 #define TASK_KIND_MASK UINT64_C(7)
 #define TASK_WAITED UINT64_C(8)
 #define TASK_WATCHED UINT64_C(16)
+#define TASK_CANCELED UINT64_C(32)
+#define TASK_HOSTS (TASK_WAITED | TASK_WATCHED | TASK_CANCELED)
 #define TASK_WARNED UINT64_C(64)
 #define TASK_DOOMED UINT64_C(128)
-#define TASK_LAST (TASK_WARNED | TASK_DOOMED) /* of its worker */
+#define TASK_LAST (TASK_CANCELED | TASK_WARNED | TASK_DOOMED) /* of its worker */
 
 static inline uint64_t task_state(uint32_t generation, enum task_kind kind, uint32_t worker)
 {
@@ -165,7 +169,8 @@ struct task {
         int64_t ended;
         int64_t cpu;         /* with terms: the CPU time of that, in ns */
         int64_t peak_memory; /* with terms, or of a worker that died: of the worker, in bytes */
-        uint32_t reserved[2];
+        uint32_t message;    /* bytes of a message about its own error, which lie in the room for the result */
+        uint32_t reserved;
 };
 static_assert(sizeof(struct task) == 128 && offsetof(struct task, value) == 64, "two cache lines: before and after");
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * pool/watch.c: the limits on a task's time and CPU time, which the keeper holds its worker to.
+ * pool/watch.c: the limits on a task's time and CPU time, which the keeper holds its worker to; and those that were canceled.
  *
  * The keeper sleeps until the first moment at which a limit may be passed, and says in `alarm` when that is.  A worker that begins
  * a task with an earlier one rings.
@@ -104,6 +104,10 @@ static int64_t watch_worker(struct keeper *keeper, struct post *post, int64_t no
         if (task_generation(charge.state) != ticket_generation(ticket) || task_kind(charge.state) != TASK_RUNNING ||
             task_worker(charge.state) != post->number || charge.state & TASK_DOOMED)
                 return DEADLINE_NEVER;
+        if (charge.state & TASK_CANCELED) {
+                doom(&charge, BROOD_OUTCOME_CANCELED);
+                return DEADLINE_NEVER;
+        }
         const struct task_terms *terms = pool_terms(keeper->pool, charge.task);
         if (terms == NULL)
                 return DEADLINE_NEVER;

@@ -26,7 +26,36 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+
+/* What the task has said of its error. */
+static struct {
+        char text[BROOD_TASK_MESSAGE_MAX];
+        uint32_t size;
+} message;
+
+ssize_t brood_task_fail(int error, const char *format, ...)
+{
+        va_list arguments;
+
+        va_start(arguments, format);
+        int n = vsnprintf(message.text, sizeof message.text, format, arguments);
+        va_end(arguments);
+        message.size = n < 0 ? 0 : (uint32_t)n < sizeof message.text ? (uint32_t)n : (uint32_t)sizeof message.text - 1;
+        return error < 0 ? error : -EINVAL;
+}
+
+/* A task that has failed has no use for the room of its result. */
+static void keep_message(brood_pool *pool, struct task *task)
+{
+        uint64_t room = task->items == 0 ? task->room : task->room * task->items;
+
+        task->message = message.size < room ? message.size : (uint32_t)room;
+        if (task->message > 0)
+                memcpy(region_at(&pool->region, task->out), message.text, task->message);
+}
 
 /* Run one call and check what it returned. */
 static int64_t call(const struct task *task, const unsigned char *arg, unsigned char *out)
@@ -56,6 +85,9 @@ static void run(brood_pool *pool, struct task *task)
                 }
         }
         task->outcome = task->value < 0 ? BROOD_OUTCOME_ERROR : BROOD_OUTCOME_OK;
+        if (task->value < 0 && message.size > 0)
+                keep_message(pool, task);
+        message.size = 0;
 }
 
 struct worker {
@@ -66,16 +98,18 @@ struct worker {
         uint64_t mark; /* of this process, and of no child that a task may fork */
 };
 
-/* QUEUED -> RUNNING; false if the ticket is stale. */
+/* QUEUED -> RUNNING; false if the ticket is stale.  A task that was canceled is DONE instead. */
 static bool begin(struct task *task, uint64_t ticket, uint32_t number)
 {
         uint64_t state = load_seq_cst(&task->state);
 
         while (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_QUEUED) {
-                uint64_t running = task_state(ticket_generation(ticket), TASK_RUNNING, number) |
-                                   (state & (TASK_WAITED | TASK_WATCHED));
-                if (cas_u64(&task->state, state, running))
-                        return true;
+                bool canceled = state & TASK_CANCELED;
+                uint64_t next =
+                    canceled ? task_state(ticket_generation(ticket), TASK_DONE, number)
+                             : task_state(ticket_generation(ticket), TASK_RUNNING, number) | (state & TASK_HOSTS);
+                if (cas_u64(&task->state, state, next))
+                        return !canceled;
                 state = load_seq_cst(&task->state);
         }
         return false;

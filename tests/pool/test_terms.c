@@ -6,55 +6,7 @@
 
 #include <limits.h>
 
-#define submit_task(pool, ...) submit_terms((pool), &(brood_task_options){ __VA_ARGS__ })
-
-static brood_result *submit_terms(brood_pool *pool, const brood_task_options *options)
-{
-        brood_result *result = NULL;
-        assert_int_equal(brood_pool_submit(pool, &result, options), 0);
-        assert_non_null(result);
-        return result;
-}
-
-/* Wait for the end of a task that must fail, and free its result. */
-static void check_failure(brood_result *result, int error, brood_outcome outcome, int exitcode)
-{
-        int value = 77, code = 1000;
-        ssize_t n = brood_result_get(result, &value, sizeof value, CHECK_HANG_MS);
-        if (n != error)
-                fprintf(stderr, "%s\n", brood_result_reason(result));
-        assert_int_equal(n, error);
-        assert_int_equal(value, 77);
-        assert_int_equal(brood_result_outcome(result), outcome);
-        assert_int_equal(brood_result_worker(result, NULL, &code), 0);
-        assert_int_equal(code, exitcode);
-        assert_true(strlen(brood_result_reason(result)) > 10);
-        brood_result_free(result);
-}
-
-static void check_value(brood_result *result, int wanted)
-{
-        int value = -1;
-        ssize_t n = brood_result_get(result, &value, sizeof value, CHECK_HANG_MS);
-        if (n != sizeof value)
-                fprintf(stderr, "%s\n", brood_result_reason(result));
-        assert_int_equal(n, sizeof value);
-        assert_int_equal(value, wanted);
-        brood_result_free(result);
-}
-
 /* ---- retries ---- */
-
-/* Kills its worker until it has been begun as often as the argument says; the result is the pid. */
-static ssize_t nth_time_task(const void *arg, size_t size, void *out, size_t room)
-{
-        (void)size, (void)room;
-        tasks_page->moment = support_now_ms();
-        if (atomic_fetch_add(&tasks_page->started, 1) + 1 < *(const int *)arg)
-                kill(getpid(), SIGKILL);
-        memcpy(out, arg, sizeof(int));
-        return sizeof(int);
-}
 
 static void test_retries(void **state)
 {
@@ -160,23 +112,6 @@ static void test_killers_hurt_nobody_else(void **state)
 }
 
 /* ---- limits ---- */
-
-static ssize_t sleep_task(const void *arg, size_t size, void *out, size_t room)
-{
-        for (int64_t end = support_now_ms() + *(const int *)arg; support_now_ms() < end;)
-                usleep(1000);
-        return echo_task(arg, size, out, room);
-}
-
-static ssize_t stubborn_task(const void *arg, size_t size, void *out, size_t room)
-{
-        sigset_t all;
-        sigfillset(&all);
-        sigprocmask(SIG_SETMASK, &all, NULL);
-        return sleep_task(arg, size, out, room);
-}
-
-#define FOREVER_MS (10 * CHECK_HANG_MS)
 
 static void test_time_limits(void **state)
 {
