@@ -67,10 +67,12 @@ typedef struct brood_pool_options {
         int processes;                 /* workers, up to BROOD_POOL_PROCESSES_LIMIT; 0: brood_cpu_count() */
         int (*initializer)(void *arg); /* runs first in each worker; non-zero breaks the pool; may be NULL */
         void *initarg;
-        size_t result_size; /* room of a result in bytes; 0: BROOD_POOL_RESULT_SIZE_DEFAULT */
-        size_t max_tasks;   /* tasks with a result not yet freed; 0: BROOD_POOL_MAX_TASKS_DEFAULT */
-        size_t memory;      /* bytes of arguments and results at once; 0: BROOD_POOL_MEMORY_DEFAULT;
+        size_t result_size;               /* room of a result in bytes; 0: BROOD_POOL_RESULT_SIZE_DEFAULT */
+        size_t max_tasks;                 /* tasks with a result not yet freed; 0: BROOD_POOL_MAX_TASKS_DEFAULT */
+        size_t memory;                    /* bytes of arguments and results at once; 0: BROOD_POOL_MEMORY_DEFAULT;
                                            an upper bound: it is used as it is needed */
+        void (*finalizer)(void *initarg); /* runs last in each worker that ends by itself; may be NULL */
+        size_t max_tasks_per_child;       /* after so many tasks a worker ends, and is replaced; 0: never */
 } brood_pool_options;
 
 /* Make a pool: starts the keeper, and the keeper the workers.
@@ -89,6 +91,26 @@ static inline int brood_pool_new(brood_pool **ret_pool, const brood_pool_options
 /* Terminate the pool if it was not joined, wait for the keeper's end, and free the handle.  Results that are not yet freed
  * stay valid: finished ones keep their value, the others fail with -ECANCELED. */
 BROOD_API void brood_pool_free(brood_pool *pool);
+
+/* ---- in a worker ----
+ *
+ * A worker ends by itself when the pool is closed and drained, after max_tasks_per_child tasks, after a task that passed its
+ * soft time limit, and when the pool shrinks.  Then the finalizer runs.  It does not when a worker is killed or exits in a task, when
+ * the pool is terminated, or when its initializer has failed.  A finalizer that never returns holds up brood_pool_join().
+ *
+ * What a task does to its worker is there for the next one: its directory, its signal mask, its memory.  After a task that has
+ * closed all descriptors the worker goes on, and is replaced when it gets a task that needs them: one with limits, or one whose
+ * descriptor is polled.
+ * A function that forks, and returns in the child too, is ended there. */
+
+/* The number of this worker: 0 to one less than the number of workers; no two that live have the same, and a new worker has that
+ * of the one whose place it takes.  -ESRCH outside of a worker, also in a child that a task has forked. */
+BROOD_API int brood_worker_id(void);
+
+/* A pointer of this worker's own, for what its initializer has made; NULL at first.  Outside of a worker it is kept, too, and a
+ * worker does not see it.  Threads: any, if the program sees to it that they do not meet. */
+BROOD_API void *brood_worker_state(void);
+BROOD_API void brood_worker_set_state(void *state);
 
 /* Hand a task to the pool: `function` with a copy of `size` bytes at `arg`.
  * ret_result may be NULL: nobody wants to know.
@@ -197,7 +219,13 @@ BROOD_API const char *brood_pool_reason(brood_pool *pool);
  * read, a worker may be gone.  -EINVAL (NULL pool, or NULL pids with room > 0); -EPERM. */
 BROOD_API int brood_pool_workers(brood_pool *pool, pid_t *pids, size_t room);
 
-/* The number of workers that the pool was made with; -EINVAL for NULL. */
+/* Have another number of workers from now on, 1 to BROOD_POOL_PROCESSES_LIMIT.  New ones are forked from the keeper; those that
+ * are too many finish the task that they run, and end.  Does not wait for either: brood_pool_workers() tells how far it is.
+ * Returns 0; -EINVAL (NULL, or another number); -ENOMEM; -EPIPE (closed, or broken); -ECANCELED (terminated); -EPERM.
+ * Threads: any.  Death: as for brood_pool_apply_async(); no task is lost. */
+BROOD_API int brood_pool_resize(brood_pool *pool, int processes);
+
+/* The number of workers that the pool was made with, or was last told to have; -EINVAL for NULL. */
 BROOD_API int brood_pool_processes(const brood_pool *pool);
 
 #ifdef __cplusplus

@@ -70,6 +70,7 @@ static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticke
         post->verdict = BROOD_OUTCOME_PENDING;
         post->given = ticket;
         store_relaxed(&slot->task, 0);
+        store_relaxed(&slot->dismissed, 0);
         store_relaxed(&slot->stage, WORKER_STARTING);
         r = brood_process_start(process);
         if (r < 0) {
@@ -89,7 +90,7 @@ static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticke
 static int start_missing(struct keeper *keeper, bool closed, bool drained)
 {
         keeper->retry_at = DEADLINE_NEVER;
-        for (uint32_t i = 0; i < keeper->count; i++) {
+        for (uint32_t i = 0; i < keeper->wanted; i++) {
                 if (keeper->posts[i].process != NULL)
                         continue;
                 uint64_t ticket = closed ? again_take(keeper) : 0;
@@ -132,7 +133,7 @@ static void judge_initializer(struct keeper *keeper, const struct worker_slot *s
         if (initialised != keeper->initialised)
                 keeper->initializer_deaths = 0;
         keeper->initialised = initialised;
-        if (++keeper->initializer_deaths < INITIALIZER_DEATHS_MOST + keeper->count)
+        if (++keeper->initializer_deaths < INITIALIZER_DEATHS_MOST + keeper->wanted)
                 return;
         const char *where = pool->options.initializer != NULL ? "in the initializer" : "before they were ready";
         if (exitcode < 0)
@@ -185,6 +186,35 @@ static void kill_workers(struct keeper *keeper)
         }
 }
 
+/* Have as many workers as the host wants.  Those that are too many finish what they run, and end; one that sleeps on the ring is
+ * woken for that. */
+static void follow_size(struct keeper *keeper)
+{
+        brood_pool *pool = keeper->pool;
+        uint32_t wanted = load_seq_cst(&pool->shared->wanted);
+
+        if (wanted == keeper->wanted || wanted == 0 || wanted > BROOD_POOL_PROCESSES_LIMIT)
+                return;
+        for (; keeper->count < wanted; keeper->count++) {
+                keeper->posts[keeper->count] = (struct post){ .keeper = keeper, .number = keeper->count };
+                keeper->fds[1 + keeper->count] = -1;
+        }
+        bool fewer = wanted < keeper->wanted;
+        keeper->wanted = wanted;
+        for (uint32_t i = 0; i < keeper->count; i++)
+                store_seq_cst(&pool->workers[i].dismissed, i >= wanted);
+        if (fewer)
+                ring_wake_all(&pool->ring);
+}
+
+static bool has_vacancy(const struct keeper *keeper)
+{
+        for (uint32_t i = 0; i < keeper->wanted; i++)
+                if (keeper->posts[i].process == NULL)
+                        return true;
+        return false;
+}
+
 /* Workers are missing: start them, unless the pool is closed and nothing is left to do.  False: all is done. */
 static bool fill_up(struct keeper *keeper)
 {
@@ -220,9 +250,10 @@ static int keep(struct keeper *keeper)
         for (;;) {
                 if (load_seq_cst(&pool->shared->command) & POOL_TERMINATE)
                         return 0;
+                follow_size(keeper);
                 if (keeper->again.count > 0)
                         again_deliver(keeper);
-                if (!keeper->broken && keeper->alive < keeper->count && !fill_up(keeper))
+                if (!keeper->broken && has_vacancy(keeper) && !fill_up(keeper))
                         return 0;
                 if (keeper->broken)
                         return -EPIPE;
@@ -241,18 +272,13 @@ static int keep(struct keeper *keeper)
 
 static int prepare(struct keeper *keeper)
 {
-        uint32_t count = keeper->count;
-
-        keeper->posts = calloc(count, sizeof *keeper->posts);
-        keeper->fds = calloc(count + 1, sizeof(int));
-        keeper->ready = calloc(count + 1, 1);
+        keeper->posts = calloc(BROOD_POOL_PROCESSES_LIMIT, sizeof *keeper->posts);
+        keeper->fds = calloc(BROOD_POOL_PROCESSES_LIMIT + 1, sizeof(int));
+        keeper->ready = calloc(BROOD_POOL_PROCESSES_LIMIT + 1, 1);
         if (keeper->posts == NULL || keeper->fds == NULL || keeper->ready == NULL)
                 return -ENOMEM;
-        for (uint32_t i = 0; i < count; i++) {
-                keeper->posts[i] = (struct post){ .keeper = keeper, .number = i };
-                keeper->fds[1 + i] = -1;
-        }
         keeper->fds[0] = keeper->pool->doorbell;
+        follow_size(keeper);
         return robust_hold(&keeper->pool->shared->life);
 }
 
@@ -271,7 +297,6 @@ int keeper_run(void *arg)
         struct keeper keeper = {
                 .pool = pool,
                 .pid = child_pid(),
-                .count = (uint32_t)pool->options.processes,
                 .retry_at = DEADLINE_NEVER,
         };
 

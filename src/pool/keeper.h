@@ -31,8 +31,8 @@ struct keeper {
         pid_t pid;
         struct sigaction host_sigchld;
         struct post *posts;
-        uint32_t count, alive;
-        int *fds; /* what to wait for: the doorbell, then the workers' sentinels */
+        uint32_t wanted, count, alive; /* workers; that there have been at most; that there are */
+        int *fds;                      /* what to wait for: the doorbell, then the workers' sentinels */
         unsigned char *ready;
         struct again again;
 

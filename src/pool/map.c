@@ -130,7 +130,7 @@ int brood_pool_map(brood_pool *pool, brood_task_function function, const void *i
         if (r < 0 || count == 0)
                 return r;
         if (chunksize == 0)
-                chunksize = (count - 1) / ((size_t)pool->options.processes * CHUNKS_EACH) + 1;
+                chunksize = (count - 1) / ((size_t)load_relaxed(&pool->processes) * CHUNKS_EACH) + 1;
 
         size_t chunks = (count - 1) / chunksize + 1;
         struct map map = {

@@ -36,7 +36,7 @@ static int plan_region(struct plan *plan, const brood_pool_options *options)
         plan->owners = plan->ring_shared + sizeof(struct ring_shared);
         plan->workers = plan->owners + sizeof(struct owners);
         plan->commit = plan->workers + (size_t)options->processes * sizeof(struct worker_slot);
-        plan->tasks = round_up(plan->commit, 4096);
+        plan->tasks = round_up(plan->workers + BROOD_POOL_PROCESSES_LIMIT * sizeof(struct worker_slot), 4096);
         plan->ring_slots = round_up(plan->tasks + options->max_tasks * sizeof(struct task), 4096);
         plan->arena = round_up(plan->ring_slots + plan->ring.block_size, 4096);
         plan->end = plan->arena + round_up(options->memory, 64);
@@ -123,6 +123,11 @@ static int pool_prepare(brood_pool *pool)
                 return r;
         pool->shared = region_at(&pool->region, plan.shared);
         pool->workers = region_at(&pool->region, plan.workers);
+        pool->workers_offset = plan.workers;
+        pool->workers_committed = plan.commit - plan.workers;
+        store_relaxed(&pool->processes, (uint32_t)pool->options.processes);
+        store_relaxed(&pool->processes_most, (uint32_t)pool->options.processes);
+        store_relaxed(&pool->shared->wanted, (uint32_t)pool->options.processes);
         pool->tasks = region_at(&pool->region, plan.tasks);
         pool->tasks_offset = plan.tasks;
         pool->ring_offset = plan.ring_slots;
@@ -332,7 +337,7 @@ int brood_pool_workers(brood_pool *pool, pid_t *pids, size_t room)
                 return r;
         if (pids == NULL && room > 0)
                 return -EINVAL;
-        for (int i = 0; i < pool->options.processes && keeper_lives(pool); i++) {
+        for (uint32_t i = 0; i < load_acquire(&pool->processes_most) && keeper_lives(pool); i++) {
                 pid_t pid = (pid_t)load_acquire(&pool->workers[i].pid);
                 if (pid != 0 && (size_t)count < room)
                         pids[count] = pid;
@@ -343,7 +348,7 @@ int brood_pool_workers(brood_pool *pool, pid_t *pids, size_t room)
 
 int brood_pool_processes(const brood_pool *pool)
 {
-        return pool == NULL ? -EINVAL : pool->options.processes;
+        return pool == NULL ? -EINVAL : (int)load_relaxed(&pool->processes);
 }
 
 /* ---- tasks; the mutex is held ---- */
@@ -359,6 +364,38 @@ static int commit_upto(brood_pool *pool, size_t offset, size_t *committed, size_
         int r = region_commit(&pool->region, offset + *committed, upto - *committed);
         if (r == 0)
                 *committed = upto;
+        return r;
+}
+
+/* Memory for the slots of more workers, and the word to the keeper. */
+static int resize(brood_pool *pool, uint32_t processes)
+{
+        int r = pool_usable(pool, true);
+
+        if (r < 0)
+                return r;
+        if (commit_upto(pool, pool->workers_offset, &pool->workers_committed, processes * sizeof(struct worker_slot)) <
+            0)
+                return -ENOMEM;
+        store_relaxed(&pool->processes, processes);
+        if (processes > load_relaxed(&pool->processes_most))
+                store_release(&pool->processes_most, processes);
+        store_seq_cst(&pool->shared->wanted, processes);
+        eventfd_raise(pool->doorbell);
+        return 0;
+}
+
+int brood_pool_resize(brood_pool *pool, int processes)
+{
+        int r = pool_check(pool);
+
+        if (r < 0)
+                return r;
+        if (processes <= 0 || processes > BROOD_POOL_PROCESSES_LIMIT)
+                return -EINVAL;
+        pthread_mutex_lock(&pool->mutex);
+        r = resize(pool, (uint32_t)processes);
+        pthread_mutex_unlock(&pool->mutex);
         return r;
 }
 

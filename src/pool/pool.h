@@ -33,8 +33,11 @@ struct brood_pool {
         struct task *tasks;
         struct ring ring;
         size_t ring_offset, tasks_offset; /* of the ring's slots and of the tasks, for commit_upto */
+        size_t workers_offset;
 
         brood_pool_options options; /* with the defaults filled in */
+        atomic_u32 processes;       /* how many workers there are to be... */
+        atomic_u32 processes_most;  /* ...and have been at most */
         pid_t owner;
         int doorbell; /* an event that the host raises for the keeper */
         int bell;     /* an event that workers and keeper raise for the host, see pool/result.c */
@@ -49,9 +52,10 @@ struct brood_pool {
         uint32_t *free_tasks;
         size_t free_count, tasks_made;
         size_t ring_committed, tasks_committed; /* bytes that have memory behind them */
-        size_t puts;                            /* how far into the ring's first lap */
-        uint32_t dropped, dropped_end;          /* tasks without a result that may still be running, oldest first */
-        uintptr_t known_function;               /* the last one that was found in `modules` */
+        size_t workers_committed;
+        size_t puts;                   /* how far into the ring's first lap */
+        uint32_t dropped, dropped_end; /* tasks without a result that may still be running, oldest first */
+        uintptr_t known_function;      /* the last one that was found in `modules` */
         char reason[POOL_REASON_MAX];
 };
 

@@ -15,9 +15,11 @@
  *   pool.life               the keeper, once; the kernel      host              at the keeper's death
  *   pool.initialised        each worker, counting up          keeper            -
  *   pool.alarm              the keeper                        workers           -
+ *   pool.wanted             the host                          keeper            -
  *   worker.pid              the keeper                        host              -
  *   worker.stage, verdict   its worker; the keeper before     keeper            at the worker's death
  *                           a start
+ *   worker.dismissed        the keeper                        its worker        -
  *   worker.task             its worker                        keeper            at the worker's death
  *   worker.started, cpu     its worker, before a task with    keeper            while the task is RUNNING under the
  *                           terms becomes RUNNING                               worker's number; at its death
@@ -61,8 +63,8 @@ struct pool_shared {
         atomic_u32 life;
         atomic_u32 initialised;
         int32_t error;
-        uint32_t reserved;
-        atomic_u64 alarm; /* when the keeper will look at the workers' tasks at the latest; DEADLINE_NEVER */
+        atomic_u32 wanted; /* how many workers there are to be */
+        atomic_u64 alarm;  /* when the keeper will look at the workers' tasks at the latest; DEADLINE_NEVER */
         uint32_t reserved2[8];
         char reason[POOL_REASON_MAX];
 };
@@ -81,8 +83,8 @@ struct worker_slot {
         atomic_u32 stage;
         atomic_u64 task; /* what it is about to run, runs, or ran last: a ticket, see below; 0: nothing yet */
         int32_t verdict;
-        uint32_t reserved;
-        int64_t started; /* of a task with terms: when, and how much CPU time the worker had used by then; in ns */
+        atomic_u32 dismissed; /* not 0: it is to take no further task, and end */
+        int64_t started;      /* of a task with terms: when, and how much CPU time the worker had used by then; in ns */
         int64_t cpu;
         uint32_t reserved2[4];
 };

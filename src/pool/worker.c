@@ -95,8 +95,38 @@ struct worker {
         struct worker_slot *slot;
         uint32_t number;
         uint32_t pid;
-        uint64_t mark; /* of this process, and of no child that a task may fork */
+        uint64_t mark;  /* of this process, and of no child that a task may fork */
+        uint64_t begun; /* tasks */
+        int64_t events; /* what the pool's two events are behind, while no task has closed them */
 };
+
+/* A task may have closed all descriptors, and opened others under their numbers.  They are looked at where they are needed. */
+static bool is_intact(const struct worker *worker, int event)
+{
+        return descriptor_id(event) == worker->events;
+}
+
+/* What its own functions may know of the worker. */
+static struct {
+        uint32_t number;
+        uint64_t mark; /* 0: this is none, and comes from none */
+        void *state;
+} self;
+
+int brood_worker_id(void)
+{
+        return self.mark != 0 && process_mark() == self.mark ? (int)self.number : -ESRCH;
+}
+
+void *brood_worker_state(void)
+{
+        return self.state;
+}
+
+void brood_worker_set_state(void *state)
+{
+        self.state = state;
+}
 
 /* QUEUED -> RUNNING; false if the ticket is stale.  A task that was canceled is DONE instead. */
 static bool begin(struct task *task, uint64_t ticket, uint32_t number)
@@ -138,8 +168,11 @@ static bool end(struct worker *worker, struct task *task, uint64_t ticket)
 
         if (before & TASK_WAITED)
                 futex_wake(futex_low_half(&task->state), INT_MAX);
-        if (before & TASK_WATCHED)
+        if (before & TASK_WATCHED) {
+                if (!is_intact(worker, worker->pool->bell))
+                        return false; /* then the keeper rings: see worker_ended() */
                 eventfd_raise(worker->pool->bell);
+        }
         return !(before & TASK_LAST);
 }
 
@@ -149,6 +182,11 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
 {
         struct task *task = ticket_task(worker->pool, ticket);
 
+        if (load_relaxed(&task->terms) != 0 && !is_intact(worker, worker->pool->doorbell)) {
+                if (claim != NULL)
+                        ring_unclaim(&worker->pool->ring, claim);
+                return false; /* another begins it, of whom the keeper learns */
+        }
         store_release(&worker->slot->task, ticket);
         if (load_relaxed(&task->terms) != 0) {
                 /* Before the task is RUNNING: whoever finds it so, finds these. */
@@ -169,7 +207,8 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
         if (process_mark() != worker->mark)
                 child_exit(0); /* a child that the task has forked, and that has returned, too */
         child_flush();
-        return end(worker, task, ticket);
+        worker->begun++;
+        return end(worker, task, ticket) && worker->begun != worker->pool->options.max_tasks_per_child;
 }
 
 static void serve(struct worker *worker, uint64_t ticket)
@@ -178,7 +217,8 @@ static void serve(struct worker *worker, uint64_t ticket)
 
         if (ticket != 0 && !serve_ticket(worker, ticket, NULL))
                 return;
-        while (ring_claim(&worker->pool->ring, &claim, sizeof ticket, DEADLINE_NEVER) == 0) {
+        while (load_relaxed(&worker->slot->dismissed) == 0 &&
+               ring_claim(&worker->pool->ring, &claim, sizeof ticket, DEADLINE_NEVER) == 0) {
                 memcpy(&ticket, claim.bytes, sizeof ticket);
                 if (!serve_ticket(worker, ticket, &claim))
                         return;
@@ -192,6 +232,7 @@ int worker_run(brood_pool *pool, const struct employment *employment)
                 .slot = &pool->workers[employment->number],
                 .number = employment->number,
                 .pid = (uint32_t)child_pid(),
+                .events = descriptor_id(pool->bell),
         };
 
         /* Beside the lifeline: the keeper has one thread, so that its death signal can be trusted. */
@@ -201,6 +242,12 @@ int worker_run(brood_pool *pool, const struct employment *employment)
         signals_restore_sigchld(employment->sigchld);
         signals_restore(process_parent_mask(pool->keeper));
 
+        if (process_mark_init() < 0)
+                return 1;
+        worker.mark = process_mark();
+        self.number = worker.number;
+        self.mark = worker.mark;
+        self.state = NULL;
         if (pool->options.initializer != NULL) {
                 int verdict = pool->options.initializer(pool->options.initarg);
                 if (verdict != 0) {
@@ -209,12 +256,12 @@ int worker_run(brood_pool *pool, const struct employment *employment)
                         return 1;
                 }
         }
-        if (process_mark_init() < 0)
-                return 1;
-        worker.mark = process_mark();
         fetch_add_relaxed(&pool->shared->initialised, 1);
         store_release(&worker.slot->stage, WORKER_READY);
+        pool->ring.dismissed = &worker.slot->dismissed;
         serve(&worker, employment->ticket);
         store_release(&worker.slot->stage, WORKER_LEAVING);
+        if (pool->options.finalizer != NULL)
+                pool->options.finalizer(pool->options.initarg);
         return 0;
 }
