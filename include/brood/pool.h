@@ -95,8 +95,8 @@ BROOD_API void brood_pool_free(brood_pool *pool);
 /* ---- in a worker ----
  *
  * A worker ends by itself when the pool is closed and drained, after max_tasks_per_child tasks, after a task that passed its
- * soft time limit, and when the pool shrinks.  Then the finalizer runs.  It does not when a worker is killed or exits in a task, when
- * the pool is terminated, or when its initializer has failed.  A finalizer that never returns holds up brood_pool_join().
+ * soft time limit, and when the pool shrinks.  Then the finalizer runs.  It does not when a worker is killed or exits in a task,
+ * when the pool is terminated, or when its initializer has failed.  A finalizer that never returns holds up brood_pool_join().
  *
  * What a task does to its worker is there for the next one: its directory, its signal mask, its memory.  After a task that has
  * closed all descriptors the worker goes on, and is replaced when it gets a task that needs them: one with limits, or one whose
