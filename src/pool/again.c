@@ -96,7 +96,7 @@ static int error_of(int outcome)
 static void report(struct keeper *keeper, const struct post *post, struct task *task, uint64_t state,
                    const brood_process_report *death)
 {
-        const struct worker_slot *slot = &keeper->pool->workers[post->number];
+        struct worker_slot *slot = &keeper->pool->workers[post->number];
 
         task->worker = (uint32_t)death->pid;
         task->exitcode = death->exitcode;
@@ -105,9 +105,9 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
         task->message = 0;
         task->peak_memory = death->measured ? death->peak_memory : 0;
         if (pool_terms(keeper->pool, task) != NULL) {
-                task->started = slot->started;
+                task->started = (int64_t)load_relaxed(&slot->started);
                 task->ended = clock_now();
-                task->cpu = death->measured ? death->user_ns + death->system_ns - slot->cpu : 0;
+                task->cpu = death->measured ? death->user_ns + death->system_ns - (int64_t)load_relaxed(&slot->cpu) : 0;
         }
         exchange_seq_cst(&task->state, task_state(task_generation(state), TASK_DONE, post->number));
 }

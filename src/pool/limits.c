@@ -19,14 +19,14 @@ static int64_t first_limit(const struct task_terms *terms, int64_t started)
         return first;
 }
 
-void limits_set(struct limits *limits, brood_pool *pool, const struct worker_slot *slot, const struct task_terms *terms)
+void limits_set(struct limits *limits, brood_pool *pool, struct worker_slot *slot, const struct task_terms *terms)
 {
         *limits = (struct limits){ .memory = terms->memory_limit > 0 };
         if (limits->memory)
                 limits->memory = usage_limit_memory(terms->memory_limit, &limits->memory_before) == 0;
         if (terms->soft_timeout_ms > 0)
                 signals_unblock(WARNING_SIGNAL);
-        if (first_limit(terms, slot->started) < (int64_t)load_seq_cst(&pool->shared->alarm))
+        if (first_limit(terms, (int64_t)load_relaxed(&slot->started)) < (int64_t)load_seq_cst(&pool->shared->alarm))
                 eventfd_raise(pool->doorbell);
 }
 

@@ -14,8 +14,7 @@ struct limits {
 };
 
 /* Around a task, which is RUNNING, and whose beginning is in the slot. */
-void limits_set(struct limits *limits, brood_pool *pool, const struct worker_slot *slot,
-                const struct task_terms *terms);
+void limits_set(struct limits *limits, brood_pool *pool, struct worker_slot *slot, const struct task_terms *terms);
 void limits_lift(const struct limits *limits);
 
 #endif

@@ -68,7 +68,7 @@ struct brood_result {
         int exitcode;
         bool canceled; /* by brood_result_cancel() */
         int poller;    /* what brood_result_fileno() gives away, or -1: guarded by the mutex, too */
-        char reason[POOL_REASON_MAX + BROOD_TASK_MESSAGE_MAX];
+        char *reason;  /* made by the first brood_result_reason(); or NULL */
 };
 
 /* What a new task is to do; see struct task. */

@@ -313,54 +313,6 @@ int brood_result_fileno(brood_result *result)
         return r;
 }
 
-const char *brood_result_reason(brood_result *result)
-{
-        char name[SIGNAL_NAME_MAX], message[BROOD_TASK_MESSAGE_MAX];
-        const char *why;
-
-        if (check(result) < 0)
-                return "";
-        switch (brood_result_outcome(result)) {
-        case BROOD_OUTCOME_PENDING:
-                return "the task has not ended";
-        case BROOD_OUTCOME_OK:
-                return "the task succeeded";
-        case BROOD_OUTCOME_ERROR:
-                result_message(result, message);
-                snprintf(result->reason, sizeof result->reason, "the function returned %d (%s) in worker %d%s%s",
-                         (int)result->value, brood_strerror((int)result->value), (int)result->worker,
-                         message[0] != '\0' ? ": " : "", message);
-                break;
-        case BROOD_OUTCOME_EXITED:
-                snprintf(result->reason, sizeof result->reason, "worker %d exited with code %d", (int)result->worker,
-                         result->exitcode);
-                break;
-        case BROOD_OUTCOME_SIGNALED:
-                snprintf(result->reason, sizeof result->reason, "worker %d was killed by %s (%s)", (int)result->worker,
-                         signal_name(-result->exitcode, name), strsignal(-result->exitcode));
-                break;
-        case BROOD_OUTCOME_TIME:
-                snprintf(result->reason, sizeof result->reason, "worker %d was ended by %s: its time limit has passed",
-                         (int)result->worker, signal_name(-result->exitcode, name));
-                break;
-        case BROOD_OUTCOME_CPU:
-                snprintf(result->reason, sizeof result->reason,
-                         "worker %d was ended by %s: its limit of CPU time has passed", (int)result->worker,
-                         signal_name(-result->exitcode, name));
-                break;
-        case BROOD_OUTCOME_MEMORY:
-                snprintf(result->reason, sizeof result->reason, "worker %d reached its memory limit",
-                         (int)result->worker);
-                break;
-        case BROOD_OUTCOME_CANCELED:
-                return result->canceled ? "the task was canceled" : "the pool was terminated before the task had ended";
-        default:
-                why = brood_pool_reason(result->pool);
-                snprintf(result->reason, sizeof result->reason, "the pool broke: %.160s", why == NULL ? "" : why);
-        }
-        return result->reason;
-}
-
 void brood_result_free(brood_result *result)
 {
         if (result == NULL)
@@ -373,5 +325,6 @@ void brood_result_free(brood_result *result)
         }
         descriptor_close(&result->poller);
         pool_release(pool);
+        free(result->reason);
         free(result);
 }

@@ -106,7 +106,7 @@ static inline uint32_t ticket_generation(uint64_t ticket)
         return (uint32_t)(ticket >> 32);
 }
 
-/* A state word: | generation 32 | worker 16 | 0 | bits 5 | kind 3 |.  The low half is also a futex: the host's threads sleep on it
+/* A state word: | generation 32 | worker 16 | 0 | bits 6 | kind 3 |.  The low half is also a futex: the host's threads sleep on it
  * once they have set WAITED.  WATCHED: the end of the task must ring the pool's bell, too.  CANCELED: the host has no use for it
  * any more: who would begin it makes it DONE instead, and if it is RUNNING, the keeper kills its worker.  The host sets these
  * three while the task is QUEUED or RUNNING, and they stay when it is tried again.
@@ -124,10 +124,10 @@ enum task_kind {
 #define TASK_KIND_MASK UINT64_C(7)
 #define TASK_WAITED UINT64_C(8)
 #define TASK_WATCHED UINT64_C(16)
-#define TASK_CANCELED UINT64_C(32)
+#define TASK_CANCELED UINT64_C(64)
 #define TASK_HOSTS (TASK_WAITED | TASK_WATCHED | TASK_CANCELED)
-#define TASK_WARNED UINT64_C(64)
-#define TASK_DOOMED UINT64_C(128)
+#define TASK_WARNED UINT64_C(128)
+#define TASK_DOOMED UINT64_C(256)
 #define TASK_LAST (TASK_CANCELED | TASK_WARNED | TASK_DOOMED) /* of its worker */
 
 static inline uint64_t task_state(uint32_t generation, enum task_kind kind, uint32_t worker)

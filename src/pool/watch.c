@@ -111,7 +111,7 @@ static int64_t watch_worker(struct keeper *keeper, struct post *post, int64_t no
         const struct task_terms *terms = pool_terms(keeper->pool, charge.task);
         if (terms == NULL)
                 return DEADLINE_NEVER;
-        int64_t started = slot->started, cpu = slot->cpu;
+        int64_t started = (int64_t)load_relaxed(&slot->started), cpu = (int64_t)load_relaxed(&slot->cpu);
         int64_t next = watch_time(&charge, terms, started);
         if (terms->cpu_ms > 0 && !(charge.state & TASK_DOOMED)) {
                 int64_t again = watch_cpu(&charge, terms, cpu);

@@ -30,6 +30,29 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What its own functions may know of the worker. */
+static struct {
+        uint32_t number;
+        uint64_t
+            mark; /* of its process, and of no child that a task may fork; 0: this is no worker, and comes from none */
+        void *state;
+} self;
+
+int brood_worker_id(void)
+{
+        return self.mark != 0 && process_mark() == self.mark ? (int)self.number : -ESRCH;
+}
+
+void *brood_worker_state(void)
+{
+        return self.state;
+}
+
+void brood_worker_set_state(void *state)
+{
+        self.state = state;
+}
+
 /* What the task has said of its error. */
 static struct {
         char text[BROOD_TASK_MESSAGE_MAX];
@@ -57,12 +80,14 @@ static void keep_message(brood_pool *pool, struct task *task)
                 memcpy(region_at(&pool->region, task->out), message.text, task->message);
 }
 
-/* Run one call and check what it returned. */
+/* Run one call and check what it returned.  It may have forked, and returned in the child as well, which is no worker. */
 static int64_t call(const struct task *task, const unsigned char *arg, unsigned char *out)
 {
         brood_task_function function = (brood_task_function)(uintptr_t)task->function;
         ssize_t value = function(arg, task->arg_size, out, task->room);
 
+        if (process_mark() != self.mark)
+                child_exit(0);
         return value > 0 && (size_t)value > task->room ? -EMSGSIZE : value;
 }
 
@@ -71,6 +96,7 @@ static void run(brood_pool *pool, struct task *task)
         const unsigned char *arg = region_at(&pool->region, task->arg);
         unsigned char *out = region_at(&pool->region, task->out);
 
+        message.size = 0;
         if (task->items == 0) {
                 task->value = call(task, arg, out);
         } else {
@@ -87,7 +113,6 @@ static void run(brood_pool *pool, struct task *task)
         task->outcome = task->value < 0 ? BROOD_OUTCOME_ERROR : BROOD_OUTCOME_OK;
         if (task->value < 0 && message.size > 0)
                 keep_message(pool, task);
-        message.size = 0;
 }
 
 struct worker {
@@ -95,7 +120,6 @@ struct worker {
         struct worker_slot *slot;
         uint32_t number;
         uint32_t pid;
-        uint64_t mark;  /* of this process, and of no child that a task may fork */
         uint64_t begun; /* tasks */
         int64_t events; /* what the pool's two events are behind, while no task has closed them */
 };
@@ -104,28 +128,6 @@ struct worker {
 static bool is_intact(const struct worker *worker, int event)
 {
         return descriptor_id(event) == worker->events;
-}
-
-/* What its own functions may know of the worker. */
-static struct {
-        uint32_t number;
-        uint64_t mark; /* 0: this is none, and comes from none */
-        void *state;
-} self;
-
-int brood_worker_id(void)
-{
-        return self.mark != 0 && process_mark() == self.mark ? (int)self.number : -ESRCH;
-}
-
-void *brood_worker_state(void)
-{
-        return self.state;
-}
-
-void brood_worker_set_state(void *state)
-{
-        self.state = state;
 }
 
 /* QUEUED -> RUNNING; false if the ticket is stale.  A task that was canceled is DONE instead. */
@@ -154,9 +156,9 @@ static void run_on_terms(struct worker *worker, struct task *task, const struct 
         limits_lift(&limits);
         if (terms->memory_limit > 0 && task->value == -ENOMEM)
                 task->outcome = BROOD_OUTCOME_MEMORY;
-        task->started = worker->slot->started;
+        task->started = (int64_t)load_relaxed(&worker->slot->started);
         task->ended = clock_now();
-        task->cpu = usage_cpu() - worker->slot->cpu;
+        task->cpu = usage_cpu() - (int64_t)load_relaxed(&worker->slot->cpu);
         task->peak_memory = usage_peak_memory();
 }
 
@@ -190,8 +192,8 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
         store_release(&worker->slot->task, ticket);
         if (load_relaxed(&task->terms) != 0) {
                 /* Before the task is RUNNING: whoever finds it so, finds these. */
-                worker->slot->started = clock_now();
-                worker->slot->cpu = usage_cpu();
+                store_relaxed(&worker->slot->started, (uint64_t)clock_now());
+                store_relaxed(&worker->slot->cpu, (uint64_t)usage_cpu());
         }
         bool begun = begin(task, ticket, worker->number);
         if (claim != NULL)
@@ -204,8 +206,6 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
                 run(worker->pool, task);
         else
                 run_on_terms(worker, task, terms);
-        if (process_mark() != worker->mark)
-                child_exit(0); /* a child that the task has forked, and that has returned, too */
         child_flush();
         worker->begun++;
         return end(worker, task, ticket) && worker->begun != worker->pool->options.max_tasks_per_child;
@@ -244,9 +244,8 @@ int worker_run(brood_pool *pool, const struct employment *employment)
 
         if (process_mark_init() < 0)
                 return 1;
-        worker.mark = process_mark();
         self.number = worker.number;
-        self.mark = worker.mark;
+        self.mark = process_mark();
         self.state = NULL;
         if (pool->options.initializer != NULL) {
                 int verdict = pool->options.initializer(pool->options.initarg);
