@@ -84,8 +84,8 @@ struct worker_slot {
         atomic_u64 task; /* what it is about to run, runs, or ran last: a ticket, see below; 0: nothing yet */
         int32_t verdict;
         atomic_u32 dismissed; /* not 0: it is to take no further task, and end */
-        int64_t started;      /* of a task with terms: when, and how much CPU time the worker had used by then; in ns */
-        int64_t cpu;
+        atomic_u64 started;   /* of a task with terms: when, and how much CPU time the worker had used by then; in ns */
+        atomic_u64 cpu;
         uint32_t reserved2[4];
 };
 static_assert(sizeof(struct worker_slot) == 64, "one cache line");
