@@ -9,6 +9,7 @@
  */
 #include "os/clock.h"
 #include "os/futex.h"
+#include "pool/ended.h"
 #include "pool/keeper.h"
 
 #include <errno.h>
@@ -109,7 +110,8 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
                 task->ended = clock_now();
                 task->cpu = death->measured ? death->user_ns + death->system_ns - (int64_t)load_relaxed(&slot->cpu) : 0;
         }
-        exchange_seq_cst(&task->state, task_state(task_generation(state), TASK_DONE, post->number));
+        ended_tell(keeper->pool, task,
+                   exchange_seq_cst(&task->state, task_state(task_generation(state), TASK_DONE, post->number)));
 }
 
 void again_or_report(struct keeper *keeper, const struct post *post, uint64_t ticket, const brood_process_report *death)

@@ -19,13 +19,12 @@
 #include "os/child.h"
 #include "os/clock.h"
 #include "os/descriptors.h"
-#include "os/futex.h"
 #include "os/signals.h"
 #include "os/usage.h"
+#include "pool/ended.h"
 #include "pool/limits.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -130,18 +129,31 @@ static bool is_intact(const struct worker *worker, int event)
         return descriptor_id(event) == worker->events;
 }
 
-/* QUEUED -> RUNNING; false if the ticket is stale.  A task that was canceled is DONE instead. */
-static bool begin(struct task *task, uint64_t ticket, uint32_t number)
+/* A task is DONE.  False: nobody could be told, and this worker is to take no other; then the keeper tells. */
+static bool tell(const struct worker *worker, struct task *task, uint64_t before)
 {
+        bool can_ring = !(before & TASK_WATCHED) || is_intact(worker, worker->pool->bell);
+
+        ended_tell(worker->pool, task, can_ring ? before : before & ~TASK_WATCHED);
+        return can_ring;
+}
+
+/* QUEUED -> RUNNING; false if the ticket is stale.  A task that was canceled is DONE instead. */
+static bool begin(const struct worker *worker, struct task *task, uint64_t ticket)
+{
+        uint32_t generation = ticket_generation(ticket), number = worker->number;
         uint64_t state = load_seq_cst(&task->state);
 
-        while (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_QUEUED) {
-                bool canceled = state & TASK_CANCELED;
-                uint64_t next =
-                    canceled ? task_state(ticket_generation(ticket), TASK_DONE, number)
-                             : task_state(ticket_generation(ticket), TASK_RUNNING, number) | (state & TASK_HOSTS);
-                if (cas_u64(&task->state, state, next))
-                        return !canceled;
+        while (task_generation(state) == generation && task_kind(state) == TASK_QUEUED) {
+                if (state & TASK_CANCELED) {
+                        if (cas_u64(&task->state, state, task_state(generation, TASK_DONE, number))) {
+                                tell(worker, task, state);
+                                return false;
+                        }
+                } else if (cas_u64(&task->state, state,
+                                   task_state(generation, TASK_RUNNING, number) | (state & TASK_HOSTS))) {
+                        return true;
+                }
                 state = load_seq_cst(&task->state);
         }
         return false;
@@ -163,19 +175,12 @@ static void run_on_terms(struct worker *worker, struct task *task, const struct 
 }
 
 /* RUNNING -> DONE.  False: this worker is to take no other task. */
-static bool end(struct worker *worker, struct task *task, uint64_t ticket)
+static bool end(const struct worker *worker, struct task *task, uint64_t ticket)
 {
         uint64_t done = task_state(ticket_generation(ticket), TASK_DONE, worker->number);
         uint64_t before = exchange_seq_cst(&task->state, done);
 
-        if (before & TASK_WAITED)
-                futex_wake(futex_low_half(&task->state), INT_MAX);
-        if (before & TASK_WATCHED) {
-                if (!is_intact(worker, worker->pool->bell))
-                        return false; /* then the keeper rings: see worker_ended() */
-                eventfd_raise(worker->pool->bell);
-        }
-        return !(before & TASK_LAST);
+        return tell(worker, task, before) && !(before & TASK_LAST);
 }
 
 /* Run the task of a ticket, which came from the ring by a claim, or from the keeper (NULL).  False: this worker is to take no
@@ -195,7 +200,7 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
                 store_relaxed(&worker->slot->started, (uint64_t)clock_now());
                 store_relaxed(&worker->slot->cpu, (uint64_t)usage_cpu());
         }
-        bool begun = begin(task, ticket, worker->number);
+        bool begun = begin(worker, task, ticket);
         if (claim != NULL)
                 ring_release(&worker->pool->ring, claim);
         if (!begun)

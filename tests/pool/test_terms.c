@@ -88,6 +88,27 @@ static void test_terminate_with_retries(void **state)
         tasks_finish();
 }
 
+/* The keeper knows what is to be tried again: without it, that fails like all that had not ended. */
+static void test_keeper_dies_before_a_retry(void **state)
+{
+        (void)state;
+        tasks_begin();
+        brood_pool *pool = make_pool(1);
+        pid_t pids[16];
+        await_workers(pool, pids);
+        pid_t keeper = support_parent_of(pids[0]);
+        brood_result *result = submit_task(pool, .function = nth_time_task, .arg = &(int){ 100 }, .size = sizeof(int),
+                                           .retries = 100, .backoff_ms = 1000000);
+        assert_true(check_reaches(&tasks_page->started, 1, CHECK_HANG_MS));
+        check_value(submit_int(pool, echo_task, 1), 1); /* by the next worker: the task is QUEUED again */
+        kill(keeper, SIGKILL);
+        check_failure(result, -EPIPE, BROOD_OUTCOME_BROKEN, 0);
+        assert_int_equal(atomic_load(&tasks_page->started), 1);
+        assert_true(pool_breaks(pool));
+        brood_pool_free(pool);
+        tasks_finish();
+}
+
 /* Tasks that kill every worker they meet, beside thousands that must succeed. */
 static void test_killers_hurt_nobody_else(void **state)
 {
@@ -134,6 +155,46 @@ static void test_time_limits(void **state)
                             i % 2);
         await_workers(pool, after);
         assert_memory_equal(before, after, 2 * sizeof(pid_t));
+        end_pool(pool);
+}
+
+static long count_sleeps(pid_t pid)
+{
+        char path[64], line[256];
+        long count = -1;
+        snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+        FILE *file = fopen(path, "re");
+        assert_non_null(file);
+        while (fgets(line, sizeof line, file) && sscanf(line, "voluntary_ctxt_switches: %ld", &count) != 1)
+                ;
+        fclose(file);
+        assert_true(count >= 0);
+        return count;
+}
+
+/* The keeper sleeps while tasks keep their limits. */
+static void test_limits_wake_nobody(void **state)
+{
+        (void)state;
+        enum { TASKS = 2000 };
+        static brood_result *results[TASKS];
+        brood_pool *pool = make_pool(2);
+        pid_t pids[16];
+        await_workers(pool, pids);
+        pid_t keeper = support_parent_of(pids[0]);
+        for (int limited = 0; limited < 2; limited++) {
+                long before = count_sleeps(keeper);
+                for (int i = 0; i < TASKS; i++)
+                        results[i] = submit_task(pool, .function = echo_task, .arg = &i, .size = sizeof i,
+                                                 .timeout_ms = limited * FOREVER_MS, .cpu_ms = limited * FOREVER_MS,
+                                                 .retries = limited);
+                for (int i = 0; i < TASKS; i++)
+                        check_value(results[i], i);
+                long sleeps = count_sleeps(keeper) - before;
+                if (sleeps > 20)
+                        fprintf(stderr, "%ld sleeps of the keeper, limited: %d\n", sleeps, limited);
+                assert_true(sleeps <= 20);
+        }
         end_pool(pool);
 }
 
@@ -332,8 +393,10 @@ int main(int argc, char **argv)
                 support_test(test_backoff),
                 support_test(test_retries_after_close),
                 support_test(test_terminate_with_retries),
+                support_test(test_keeper_dies_before_a_retry),
                 support_test(test_killers_hurt_nobody_else),
                 support_test(test_time_limits),
+                support_test(test_limits_wake_nobody),
                 support_test(test_limits_that_are_just_reached),
                 support_test(test_soft_time_limits),
                 support_test(test_cpu_limits),
