@@ -147,7 +147,7 @@ typedef struct brood_task_options {
  * Retries.  A task whose worker dies (killed, crashed, exited, or beyond a limit) is tried again, from the start, up to `retries`
  * times; another worker begins it, or a new one.  Each try has the limits anew.  What the function returns, error or not, is
  * its result: a function that lives can try again by itself.  Retries go on after brood_pool_close().
- * Soft limit.  The worker is sent BROOD_SOFT_TIMEOUT_SIGNAL, unblocked for this task.  If the function has installed a handler,
+ * Soft limit.  The worker, which unblocks it first, is sent BROOD_SOFT_TIMEOUT_SIGNAL.  If the function has installed a handler,
  * it may clean up and return; without one, the signal ends the worker, with the same outcome as the hard limit's.  (If the host
  * handled or ignored the signal when it made the pool, so does the worker.)  Afterwards, the worker is replaced.
  * Hard limit, CPU time.  The worker is killed and replaced; the outcome is BROOD_OUTCOME_TIME or BROOD_OUTCOME_CPU, the error
