@@ -26,10 +26,10 @@
  * handler for the pool.
  *
  * Each task ends in exactly one way: its result, its own error, or a report of what became of it.
- * Death.  A worker that dies costs exactly the task that it was running, which fails with -EOWNERDEAD and a report that names
- * the signal or the exit code; a new worker takes its place.  If the keeper dies, the workers die with it and the pool is
- * broken: unfinished tasks fail with -EPIPE, finished results stay.  If the host dies, keeper and workers are killed
- * by the kernel.
+ * Death.  A worker that dies costs exactly the task that it was running, which is tried again, if brood_pool_submit() was told so,
+ * or fails with -EOWNERDEAD and a report that names the signal or the exit code; a new worker takes its place.  If the keeper
+ * dies, the workers die with it and the pool is broken: unfinished tasks fail with -EPIPE, finished results stay.  If the host
+ * dies, keeper and workers are killed by the kernel.
  *
  * Worker's rules: a task may block, crash, exit; it runs with the signal dispositions and the mask that the
  * host had when it made the pool; stdout and stderr are flushed after each task.
@@ -42,6 +42,8 @@
 
 #include <brood/common.h>
 #include <brood/result.h>
+
+#include <signal.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -66,10 +68,12 @@ typedef struct brood_pool_options {
         int processes;                 /* workers, up to BROOD_POOL_PROCESSES_LIMIT; 0: brood_cpu_count() */
         int (*initializer)(void *arg); /* runs first in each worker; non-zero breaks the pool; may be NULL */
         void *initarg;
-        size_t result_size; /* room of a result in bytes; 0: BROOD_POOL_RESULT_SIZE_DEFAULT */
-        size_t max_tasks;   /* tasks with a result not yet freed; 0: BROOD_POOL_MAX_TASKS_DEFAULT */
-        size_t memory;      /* bytes of arguments and results at once; 0: BROOD_POOL_MEMORY_DEFAULT;
+        size_t result_size;               /* room of a result in bytes; 0: BROOD_POOL_RESULT_SIZE_DEFAULT */
+        size_t max_tasks;                 /* tasks with a result not yet freed; 0: BROOD_POOL_MAX_TASKS_DEFAULT */
+        size_t memory;                    /* bytes of arguments and results at once; 0: BROOD_POOL_MEMORY_DEFAULT;
                                            an upper bound: it is used as it is needed */
+        void (*finalizer)(void *initarg); /* runs last in each worker that ends by itself; may be NULL */
+        size_t max_tasks_per_child;       /* after so many tasks a worker ends, and is replaced; 0: never */
 } brood_pool_options;
 
 /* Make a pool: starts the keeper, and the keeper the workers.
@@ -89,6 +93,26 @@ static inline int brood_pool_new(brood_pool **ret_pool, const brood_pool_options
  * stay valid: finished ones keep their value, the others fail with -ECANCELED. */
 BROOD_API void brood_pool_free(brood_pool *pool);
 
+/* ---- in a worker ----
+ *
+ * A worker ends by itself when the pool is closed and drained, after max_tasks_per_child tasks, after a task that passed its
+ * soft time limit, and when the pool shrinks.  Then the finalizer runs.  It does not when a worker is killed or exits in a task,
+ * when the pool is terminated, or when its initializer has failed.  A finalizer that never returns holds up brood_pool_join().
+ *
+ * What a task does to its worker is there for the next one: its directory, its signal mask, its memory.  After a task that has
+ * closed all descriptors the worker goes on, and is replaced when it gets a task that needs them: one with limits, or one whose
+ * descriptor is polled.
+ * A function that forks, and returns in the child too, is ended there. */
+
+/* The number of this worker: 0 to one less than the number of workers; no two that live have the same, and a new worker has that
+ * of the one whose place it takes.  -ESRCH outside of a worker, also in a child that a task has forked. */
+BROOD_API int brood_worker_id(void);
+
+/* A pointer of this worker's own, for what its initializer has made; NULL at first.  Outside of a worker it is kept, too, and a
+ * worker does not see it.  Threads: any, if the program sees to it that they do not meet. */
+BROOD_API void *brood_worker_state(void);
+BROOD_API void brood_worker_set_state(void *state);
+
 /* Hand a task to the pool: `function` with a copy of `size` bytes at `arg`.
  * ret_result may be NULL: nobody wants to know.
  * Returns 0; -EINVAL (NULL pool or function; NULL arg with size > 0); -ENOEXEC (the function is in no module that was
@@ -99,24 +123,51 @@ BROOD_API void brood_pool_free(brood_pool *pool);
 BROOD_API int brood_pool_apply_async(brood_pool *pool, brood_result **ret_result, brood_task_function function,
                                      const void *arg, size_t size);
 
+/* A task, and the terms on which it runs; what is 0 or NULL is what brood_pool_apply_async() does. */
 typedef struct brood_task_options {
         brood_task_function function;
-        const void *arg; /* `size` bytes are copied */
+        const void *arg; /* `size` bytes, which are copied */
         size_t size;
         size_t room; /* for the result, in bytes; 0: result_size of the pool's options */
-        void (*callback)(brood_result *result, void *arg);       /* run when it has ended well; may be NULL */
-        void (*error_callback)(brood_result *result, void *arg); /* run when it has ended otherwise; may be NULL */
+
+        void (*callback)(brood_result *result, void *arg);       /* run when it has ended well */
+        void (*error_callback)(brood_result *result, void *arg); /* run when it has ended otherwise */
         void *callback_arg;             /* the `arg` of both; brood_result_callback_arg() tells it, too */
-        brood_completions *completions; /* that the result is to come out of; may be NULL */
+        brood_completions *completions; /* that the result is to come out of */
+
+        int retries;           /* how often it is tried again */
+        int backoff_ms;        /* after this time; before each further time after twice as long, up to an hour */
+        int soft_timeout_ms;   /* how long a try may take until the task is warned */
+        int timeout_ms;        /* how long a try may take */
+        int cpu_ms;            /* the CPU time that a try may use, user and system together */
+        bool measured;         /* know its times, CPU time and memory (as it is for any task with a limit or retries) */
+        uint64_t memory_limit; /* bytes of private, writable memory beyond what the worker has at the task's start */
 } brood_task_options;
 
-/* Hand a task to the pool, with options: brood_pool_apply_async() is this with the first three.
- * If ret_result is NULL and there are completions, the result belongs to them until it is taken out; if there is a
- * callback, the result is freed after it, and freeing it there does nothing.
- * Returns 0; the errors of brood_pool_apply_async(); -EINVAL, too, for NULL options, a room beyond
- *   BROOD_POOL_RESULT_SIZE_LIMIT, completions of another pool, or completions and a callback; -E2BIG (options from a newer
- *   brood).  Never waits for a worker.
- * Threads: any.  Death: a host killed in here takes the pool along. */
+/* Signal of the soft limit. */
+#define BROOD_SOFT_TIMEOUT_SIGNAL SIGUSR1
+
+/* Hand a task to the pool on terms of its own.
+ *
+ * The result.  If ret_result is NULL and there are completions, the result belongs to them until it is taken out; if there
+ * is a callback, the result is freed after it, and freeing it there does nothing.
+ * Retries.  A task whose worker dies (killed, crashed, exited, or beyond a limit) is tried again, from the start, up to `retries`
+ * times; another worker begins it, or a new one.  Each try has the limits anew.  What the function returns, error or not, is
+ * its result: a function that lives can try again by itself.  Retries go on after brood_pool_close().
+ * Soft limit.  The worker, which unblocks it first, is sent BROOD_SOFT_TIMEOUT_SIGNAL.  If the function has installed a handler,
+ * it may clean up and return; without one, the signal ends the worker, with the same outcome as the hard limit's.  (If the host
+ * handled or ignored the signal when it made the pool, so does the worker.)  Afterwards, the worker is replaced.
+ * Hard limit, CPU time.  The worker is killed and replaced; the outcome is BROOD_OUTCOME_TIME or BROOD_OUTCOME_CPU, the error
+ * -ETIME.  CPU time is looked at when the limit could first be passed in one thread: in several, a task may use more.
+ * Memory.  Allocations fail beyond the limit; a function that then returns -ENOMEM has the outcome BROOD_OUTCOME_MEMORY, one that
+ * crashes, that of the crash.  What the function starts has the same limit.
+ * In each case only this task fails.  Time limits cost no wake-up where none is set, and about one in the time of a limit where
+ * tasks end before.
+ *
+ * Returns 0; the errors of brood_pool_apply_async(); -EINVAL, too, for NULL options, a negative number, a room beyond
+ *   BROOD_POOL_RESULT_SIZE_LIMIT, a limit beyond 2^62, completions of another pool, or completions and a callback; -E2BIG
+ *   (options from a newer brood).  Never waits for a worker.
+ * Threads: any.  Death: of the worker, see retries; of the keeper and the host, as for brood_pool_apply_async(). */
 BROOD_API int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const brood_task_options *options,
                                       size_t options_size);
 
@@ -124,6 +175,20 @@ static inline int brood_pool_submit(brood_pool *pool, brood_result **ret_result,
 {
         return brood_pool_submit_sized(pool, ret_result, options, sizeof(brood_task_options));
 }
+
+/* In a task: say why it fails, in a message that is kept with its result: up to BROOD_TASK_MESSAGE_MAX - 1 bytes, and no more
+ * than the room of the result; the rest is cut off.
+ *
+ *     return brood_task_fail(-EINVAL, "line %d: no comma", line);
+ *
+ * Returns `error`, for the function to return; -EINVAL if that is not negative.  What counts is the last call before the function
+ * returns an error; outside of a task the message goes nowhere.
+ * Threads: that which runs the task.  Death: a worker that dies after it leaves no message. */
+BROOD_API ssize_t brood_task_fail(int error, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
 
 /* Run one task and wait for its result: apply_async, get and free in one call.
  * Returns the result's size, or an error of brood_pool_apply_async() or brood_result_get(); when the wait ends with
@@ -184,7 +249,13 @@ BROOD_API const char *brood_pool_reason(brood_pool *pool);
  * read, a worker may be gone.  -EINVAL (NULL pool, or NULL pids with room > 0); -EPERM. */
 BROOD_API int brood_pool_workers(brood_pool *pool, pid_t *pids, size_t room);
 
-/* The number of workers that the pool was made with; -EINVAL for NULL. */
+/* Have another number of workers from now on, 1 to BROOD_POOL_PROCESSES_LIMIT.  New ones are forked from the keeper; those that
+ * are too many finish the task that they run, and end.  Does not wait for either: brood_pool_workers() tells how far it is.
+ * Returns 0; -EINVAL (NULL, or another number); -ENOMEM; -EPIPE (closed, or broken); -ECANCELED (terminated); -EPERM.
+ * Threads: any.  Death: as for brood_pool_apply_async(); no task is lost. */
+BROOD_API int brood_pool_resize(brood_pool *pool, int processes);
+
+/* The number of workers that the pool was made with, or was last told to have; -EINVAL for NULL. */
 BROOD_API int brood_pool_processes(const brood_pool *pool);
 
 #ifdef __cplusplus

@@ -61,8 +61,10 @@ const char *brood_strerror(int error)
                 return "the exit code is not known: somebody else reaped the process";
         case EOWNERDEAD:
                 return "the worker process died";
+        case ETIME:
+                return "the task's limit of time or CPU time has passed";
         case ECANCELED:
-                return "cancelled: the pool was terminated, or the handle freed";
+                return "cancelled: the task, or its pool was terminated, or the handle freed";
         case ENOEXEC:
                 return "the function is in no module that the workers, or the child, have";
         case ENOBUFS:

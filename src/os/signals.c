@@ -21,6 +21,16 @@ CHILD_CODE void signals_restore(const sigset_t *mask)
         kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (intptr_t)mask, 0, _NSIG / 8, 0);
 }
 
+void signals_unblock(int signal)
+{
+        KEEP_ERRNO;
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, signal);
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 void signals_ignored(sigset_t *ret_ignored)
 {
         KEEP_ERRNO;

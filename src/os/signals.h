@@ -11,6 +11,9 @@
 void signals_block_all(sigset_t *ret_before);
 void signals_restore(const sigset_t *mask);
 
+/* Have the calling thread hear a signal. */
+void signals_unblock(int signal);
+
 /* The signals that this process ignores; to ignore these besides; to have none ignored any more, but to their defaults. */
 void signals_ignored(sigset_t *ret_ignored);
 void signals_ignore(const sigset_t *ignored);

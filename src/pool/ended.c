@@ -13,7 +13,8 @@
 
 /* ---- the worker, and the keeper ---- */
 
-static void push(brood_pool *pool, struct task *task)
+/* Whether the bell must be rung. */
+static bool push(brood_pool *pool, struct task *task)
 {
         atomic_u32 *ended = &pool->shared->ended;
         uint32_t index = (uint32_t)(task - pool->tasks), before;
@@ -25,18 +26,18 @@ static void push(brood_pool *pool, struct task *task)
         if (before & ENDED_SLEEPERS)
                 futex_wake(ended, INT_MAX);
         /* Where there was one already, whoever pushed that has rung, or has died, and the keeper rings. */
-        if ((before & ENDED_INDEX) == 0 && load_seq_cst(&pool->shared->ended_watched) != 0)
-                eventfd_raise(pool->bell);
+        return (before & ENDED_INDEX) == 0 && load_seq_cst(&pool->shared->ended_watched) != 0;
 }
 
-void ended_tell(brood_pool *pool, struct task *task, uint64_t before)
+bool ended_tell(brood_pool *pool, struct task *task, uint64_t before)
 {
+        bool rings = before & TASK_WATCHED;
+
         if (before & TASK_WAITED)
                 futex_wake(futex_low_half(&task->state), INT_MAX);
         if (before & TASK_LISTED)
-                push(pool, task);
-        if (before & TASK_WATCHED)
-                eventfd_raise(pool->bell);
+                rings |= push(pool, task);
+        return rings;
 }
 
 void ended_note_death(brood_pool *pool, struct task *task, uint64_t ticket, uint32_t number)

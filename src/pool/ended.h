@@ -24,8 +24,8 @@
 
 /* ---- the worker, and the keeper ---- */
 
-/* A task is DONE, and its state was `before`: tell those who asked. */
-void ended_tell(brood_pool *pool, struct task *task, uint64_t before);
+/* A task is DONE, and its state was `before`: tell those who asked.  True: the pool's bell must be rung, too. */
+bool ended_tell(brood_pool *pool, struct task *task, uint64_t before);
 
 /* The keeper: a worker has died whose last task was this, and has been reaped, and is not yet replaced. */
 void ended_note_death(brood_pool *pool, struct task *task, uint64_t ticket, uint32_t number);

@@ -309,7 +309,7 @@ static int check_options(const brood_pool *pool, brood_imap_options *options, st
         if (options->chunksize == 0)
                 options->chunksize = 1;
         if (options->window == 0)
-                options->window = 4 * (size_t)pool->options.processes;
+                options->window = 4 * (size_t)load_relaxed(&pool->processes);
         if (options->window > pool->options.max_tasks)
                 options->window = pool->options.max_tasks;
         int r = items_check(&items, options->count);

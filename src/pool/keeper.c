@@ -6,6 +6,7 @@
  * It takes no lock that a worker can hold, and keeps its own state in its own memory.  All signals are blocked in it.  The host's
  * end kills it through its lifeline, and with it, through theirs and through the death signal, the workers.
  */
+#include "pool/keeper.h"
 #include "os/child.h"
 #include "os/clock.h"
 #include "os/descriptors.h"
@@ -20,41 +21,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The names of a worker's number and of its keeper, in the worker. */
-struct hire {
-        struct keeper *keeper;
-        uint32_t number;
-};
-
-struct keeper {
-        brood_pool *pool;
-        pid_t pid;
-        struct sigaction host_sigchld;
-        struct hire *hires;
-        brood_process **workers; /* NULL: none */
-        uint32_t count, alive;
-        int *fds; /* what to wait for: the doorbell, then the workers' sentinels */
-        unsigned char *ready;
-
-        uint32_t initialised;        /* as it was at the last death inside an initializer */
-        unsigned initializer_deaths; /* in a row, without a worker that came through */
-        int64_t retry_at;            /* when to try again to start workers; DEADLINE_NEVER: no need */
-        int64_t starved_since;       /* since when there is none and none can be started; 0: not so */
-        bool broken;
-};
-
 enum {
         INITIALIZER_DEATHS_MOST = 3, /* and one for each worker */
         RETRY_MS = 20,
         STARVED_MS = 5000,
 };
 
-static int run_hire(void *arg)
+static int run_worker(void *arg)
 {
-        struct hire *hire = arg;
-        struct keeper *keeper = hire->keeper;
+        const struct post *post = arg;
+        const struct keeper *keeper = post->keeper;
 
-        return worker_run(keeper->pool, hire->number, &keeper->host_sigchld, keeper->pid);
+        return worker_run(keeper->pool, &(struct employment){
+                                            .number = post->number,
+                                            .keeper = keeper->pid,
+                                            .sigchld = &keeper->host_sigchld,
+                                            .ticket = post->given,
+                                        });
 }
 
 static void announce(brood_pool *pool, enum pool_phase phase)
@@ -70,21 +53,25 @@ static void announce(brood_pool *pool, enum pool_phase phase)
                 (keeper)->broken = true;                                                                               \
         } while (0)
 
-static int start_worker(struct keeper *keeper, uint32_t number)
+/* Start a worker, for a task that waits for it or for any (ticket 0). */
+static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticket)
 {
-        struct worker_slot *slot = &keeper->pool->workers[number];
+        struct worker_slot *slot = &keeper->pool->workers[post->number];
         brood_process *process;
 
         int r = brood_process_new(&process, &(brood_process_options){
-                                                .target = run_hire,
-                                                .arg = &keeper->hires[number],
+                                                .target = run_worker,
+                                                .arg = post,
                                                 .name = "brood-worker",
                                                 .start_method = BROOD_START_FORK,
                                             });
         if (r < 0)
                 return r;
         process_hide(process);
+        post->verdict = BROOD_OUTCOME_PENDING;
+        post->given = ticket;
         store_relaxed(&slot->task, 0);
+        store_relaxed(&slot->dismissed, 0);
         store_relaxed(&slot->stage, WORKER_STARTING);
         r = brood_process_start(process);
         if (r < 0) {
@@ -92,45 +79,32 @@ static int start_worker(struct keeper *keeper, uint32_t number)
                 brood_process_free(process);
                 return r;
         }
-        keeper->workers[number] = process;
-        keeper->fds[1 + number] = brood_process_sentinel(process);
+        post->process = process;
+        keeper->fds[1 + post->number] = brood_process_sentinel(process);
         keeper->alive++;
         store_release(&slot->pid, (uint32_t)brood_process_pid(process));
         return 0;
 }
 
-/* Start the workers that are missing.  A fork that fails now may succeed later. */
-static int start_missing(struct keeper *keeper)
+/* Start the workers that are missing; of a closed pool, whose ring is drained, those for which there is a task to be tried
+ * again.  A fork that fails now may succeed later. */
+static int start_missing(struct keeper *keeper, bool closed, bool drained)
 {
         keeper->retry_at = DEADLINE_NEVER;
-        for (uint32_t i = 0; i < keeper->count; i++) {
-                int r = keeper->workers[i] == NULL ? start_worker(keeper, i) : 0;
+        for (uint32_t i = 0; i < keeper->wanted; i++) {
+                if (keeper->posts[i].process != NULL)
+                        continue;
+                uint64_t ticket = closed ? again_take(keeper) : 0;
+                if (drained && ticket == 0)
+                        break;
+                int r = start_worker(keeper, &keeper->posts[i], ticket);
                 if (r < 0) {
+                        again_give_back(keeper, ticket);
                         keeper->retry_at = deadline_after_ms(RETRY_MS);
                         return r;
                 }
         }
         return 0;
-}
-
-/* A worker has died, and this task is the last one that it took: say so, if it was running it. */
-static void report_death(brood_pool *pool, uint64_t ticket, uint32_t number, uint32_t pid, int exitcode)
-{
-        struct task *task = &pool->tasks[ticket_index(ticket) % pool->options.max_tasks];
-        uint64_t state = load_seq_cst(&task->state);
-
-        /* Otherwise it had not begun it, or had ended it. */
-        if (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_RUNNING &&
-            task_worker(state) == number) {
-                task->worker = pid;
-                task->exitcode = exitcode;
-                task->value = -EOWNERDEAD;
-                task->outcome = exitcode < 0 ? BROOD_OUTCOME_SIGNALED : BROOD_OUTCOME_EXITED;
-                ended_tell(pool, task,
-                           exchange_seq_cst(&task->state, task_state(ticket_generation(ticket), TASK_DONE, number)));
-        }
-        /* In any case: it may have ended the task and died before it told those who asked. */
-        ended_note_death(pool, task, ticket, number);
 }
 
 /* Give back what a dead process had claimed of the ring, under whatever numbers it had registered. */
@@ -157,10 +131,15 @@ static void judge_initializer(struct keeper *keeper, const struct worker_slot *s
                 return;
         }
         uint32_t initialised = load_relaxed(&pool->shared->initialised);
-        if (initialised != keeper->initialised)
+        if (initialised != keeper->initialised || keeper->initializer_deaths == 0) {
                 keeper->initializer_deaths = 0;
+                keeper->dying_since = clock_now();
+        }
         keeper->initialised = initialised;
-        if (++keeper->initializer_deaths < INITIALIZER_DEATHS_MOST + keeper->count)
+        keeper->initializer_deaths++;
+        /* SIGKILL comes from outside, from somebody who kills whatever worker there is: that may pass. */
+        if (exitcode == -SIGKILL ? clock_now() - keeper->dying_since < STARVED_MS * NS_PER_MS
+                                 : keeper->initializer_deaths < INITIALIZER_DEATHS_MOST + keeper->wanted)
                 return;
         const char *where = pool->options.initializer != NULL ? "in the initializer" : "before they were ready";
         if (exitcode < 0)
@@ -171,53 +150,84 @@ static void judge_initializer(struct keeper *keeper, const struct worker_slot *s
                       where, pid, exitcode);
 }
 
-static void worker_ended(struct keeper *keeper, uint32_t number)
+static void worker_ended(struct keeper *keeper, struct post *post)
 {
         brood_pool *pool = keeper->pool;
-        struct worker_slot *slot = &pool->workers[number];
-        brood_process *process = keeper->workers[number];
-        uint32_t pid = (uint32_t)brood_process_pid(process);
-        int exitcode = 0;
+        struct worker_slot *slot = &pool->workers[post->number];
+        brood_process_report death = { .exitcode = 0 };
 
-        if (brood_process_join(process, 0) < 0)
+        if (brood_process_join(post->process, 0) < 0)
                 return;
-        brood_process_exitcode(process, &exitcode);
-        brood_process_free(process);
-        keeper->workers[number] = NULL;
-        keeper->fds[1 + number] = -1;
+        brood_process_get_report(post->process, &death);
+        death.pid = brood_process_pid(post->process);
+        brood_process_free(post->process);
+        post->process = NULL;
+        keeper->fds[1 + post->number] = -1;
         keeper->alive--;
         store_release(&slot->pid, 0);
 
         uint64_t ticket = load_acquire(&slot->task);
         if (ticket != 0)
-                report_death(pool, ticket, number, pid, exitcode);
-        recover_ring(&pool->ring, (pid_t)pid);
+                again_or_report(keeper, post, ticket, &death);
+        again_give_back(keeper, post->given);
+        recover_ring(&pool->ring, death.pid);
         uint32_t stage = load_acquire(&slot->stage);
         if (stage == WORKER_STARTING || stage == WORKER_INIT_FAILED)
-                judge_initializer(keeper, slot, pid, exitcode);
+                judge_initializer(keeper, slot, (uint32_t)death.pid, death.exitcode);
 }
 
 static void kill_workers(struct keeper *keeper)
 {
-        if (keeper->workers == NULL)
+        if (keeper->posts == NULL)
                 return;
         for (uint32_t i = 0; i < keeper->count; i++)
-                if (keeper->workers[i] != NULL)
-                        brood_process_kill(keeper->workers[i]);
+                if (keeper->posts[i].process != NULL)
+                        brood_process_kill(keeper->posts[i].process);
         for (uint32_t i = 0; i < keeper->count; i++) {
-                brood_process_free(keeper->workers[i]);
-                keeper->workers[i] = NULL;
+                brood_process_free(keeper->posts[i].process);
+                keeper->posts[i].process = NULL;
         }
+}
+
+/* Have as many workers as the host wants.  Those that are too many finish what they run, and end; one that sleeps on the ring is
+ * woken for that. */
+static void follow_size(struct keeper *keeper)
+{
+        brood_pool *pool = keeper->pool;
+        uint32_t wanted = load_seq_cst(&pool->shared->wanted);
+
+        if (wanted == keeper->wanted || wanted == 0 || wanted > BROOD_POOL_PROCESSES_LIMIT)
+                return;
+        for (; keeper->count < wanted; keeper->count++) {
+                keeper->posts[keeper->count] = (struct post){ .keeper = keeper, .number = keeper->count };
+                keeper->fds[1 + keeper->count] = -1;
+        }
+        bool fewer = wanted < keeper->wanted;
+        keeper->wanted = wanted;
+        for (uint32_t i = 0; i < keeper->count; i++)
+                store_seq_cst(&pool->workers[i].dismissed, i >= wanted);
+        if (fewer)
+                ring_wake_all(&pool->ring);
+}
+
+static bool has_vacancy(const struct keeper *keeper)
+{
+        for (uint32_t i = 0; i < keeper->wanted; i++)
+                if (keeper->posts[i].process == NULL)
+                        return true;
+        return false;
 }
 
 /* Workers are missing: start them, unless the pool is closed and nothing is left to do.  False: all is done. */
 static bool fill_up(struct keeper *keeper)
 {
         brood_pool *pool = keeper->pool;
+        bool closed = load_seq_cst(&pool->shared->command) & POOL_CLOSE;
+        bool drained = closed && ring_count(&pool->ring, 1) == 0;
 
-        if (load_seq_cst(&pool->shared->command) & POOL_CLOSE && ring_count(&pool->ring, 1) == 0)
+        if (drained && keeper->again.count == 0)
                 return keeper->alive > 0;
-        int r = start_missing(keeper);
+        int r = start_missing(keeper, closed, drained);
         if (r == 0 || keeper->alive > 0) {
                 keeper->starved_since = 0;
         } else if (keeper->starved_since == 0) {
@@ -228,6 +238,14 @@ static bool fill_up(struct keeper *keeper)
         return true;
 }
 
+/* When there is something to do though nobody calls. */
+static int64_t next_moment(struct keeper *keeper)
+{
+        int64_t retry = again_next(keeper);
+
+        return watch_workers(keeper, retry < keeper->retry_at ? retry : keeper->retry_at);
+}
+
 static int keep(struct keeper *keeper)
 {
         brood_pool *pool = keeper->pool;
@@ -235,11 +253,14 @@ static int keep(struct keeper *keeper)
         for (;;) {
                 if (load_seq_cst(&pool->shared->command) & POOL_TERMINATE)
                         return 0;
-                if (!keeper->broken && keeper->alive < keeper->count && !fill_up(keeper))
+                follow_size(keeper);
+                if (keeper->again.count > 0)
+                        again_deliver(keeper);
+                if (!keeper->broken && has_vacancy(keeper) && !fill_up(keeper))
                         return 0;
                 if (keeper->broken)
                         return -EPIPE;
-                int n = poll_readable(keeper->fds, keeper->count + 1, keeper->ready, keeper->retry_at);
+                int n = poll_readable(keeper->fds, keeper->count + 1, keeper->ready, next_moment(keeper));
                 if (n < 0)
                         return n;
                 if (n == 0)
@@ -248,33 +269,27 @@ static int keep(struct keeper *keeper)
                         eventfd_lower(pool->doorbell);
                 for (uint32_t i = 0; i < keeper->count; i++)
                         if (keeper->ready[1 + i])
-                                worker_ended(keeper, i);
+                                worker_ended(keeper, &keeper->posts[i]);
         }
 }
 
 static int prepare(struct keeper *keeper)
 {
-        uint32_t count = keeper->count;
-
-        keeper->hires = calloc(count, sizeof *keeper->hires);
-        keeper->workers = calloc(count, sizeof(brood_process *));
-        keeper->fds = calloc(count + 1, sizeof(int));
-        keeper->ready = calloc(count + 1, 1);
-        if (keeper->hires == NULL || keeper->workers == NULL || keeper->fds == NULL || keeper->ready == NULL)
+        keeper->posts = calloc(BROOD_POOL_PROCESSES_LIMIT, sizeof *keeper->posts);
+        keeper->fds = calloc(BROOD_POOL_PROCESSES_LIMIT + 1, sizeof(int));
+        keeper->ready = calloc(BROOD_POOL_PROCESSES_LIMIT + 1, 1);
+        if (keeper->posts == NULL || keeper->fds == NULL || keeper->ready == NULL)
                 return -ENOMEM;
-        for (uint32_t i = 0; i < count; i++) {
-                keeper->hires[i] = (struct hire){ .keeper = keeper, .number = i };
-                keeper->fds[1 + i] = -1;
-        }
         keeper->fds[0] = keeper->pool->doorbell;
+        follow_size(keeper);
         return robust_hold(&keeper->pool->shared->life);
 }
 
 static void finish(struct keeper *keeper)
 {
         kill_workers(keeper);
-        free(keeper->hires);
-        free(keeper->workers);
+        again_drop(&keeper->again);
+        free(keeper->posts);
         free(keeper->fds);
         free(keeper->ready);
 }
@@ -285,7 +300,6 @@ int keeper_run(void *arg)
         struct keeper keeper = {
                 .pool = pool,
                 .pid = child_pid(),
-                .count = (uint32_t)pool->options.processes,
                 .retry_at = DEADLINE_NEVER,
         };
 
@@ -293,7 +307,7 @@ int keeper_run(void *arg)
         signals_default_sigchld(&keeper.host_sigchld);
         int r = prepare(&keeper);
         if (r == 0)
-                r = start_missing(&keeper);
+                r = start_missing(&keeper, false, false);
         if (r < 0) {
                 pool->shared->error = r;
                 finish(&keeper);

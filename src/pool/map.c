@@ -209,7 +209,7 @@ static int map_new(brood_pool *pool, struct brood_map **ret_map, const brood_map
                 return r;
         size_t count = options->count, chunksize = options->chunksize;
         if (chunksize == 0 && count > 0)
-                chunksize = (count - 1) / ((size_t)pool->options.processes * CHUNKS_EACH) + 1;
+                chunksize = (count - 1) / ((size_t)load_relaxed(&pool->processes) * CHUNKS_EACH) + 1;
         size_t chunks = count > 0 ? (count - 1) / chunksize + 1 : 1;
         struct brood_map *map = calloc(1, sizeof *map);
         if (map == NULL)

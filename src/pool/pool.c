@@ -36,7 +36,7 @@ static int plan_region(struct plan *plan, const brood_pool_options *options)
         plan->owners = plan->ring_shared + sizeof(struct ring_shared);
         plan->workers = plan->owners + sizeof(struct owners);
         plan->commit = plan->workers + (size_t)options->processes * sizeof(struct worker_slot);
-        plan->tasks = round_up(plan->commit, 4096);
+        plan->tasks = round_up(plan->workers + BROOD_POOL_PROCESSES_LIMIT * sizeof(struct worker_slot), 4096);
         plan->ring_slots = round_up(plan->tasks + options->max_tasks * sizeof(struct task), 4096);
         plan->arena = round_up(plan->ring_slots + plan->ring.block_size, 4096);
         plan->end = plan->arena + round_up(options->memory, 64);
@@ -124,6 +124,11 @@ static int pool_prepare(brood_pool *pool)
                 return r;
         pool->shared = region_at(&pool->region, plan.shared);
         pool->workers = region_at(&pool->region, plan.workers);
+        pool->workers_offset = plan.workers;
+        pool->workers_committed = plan.commit - plan.workers;
+        store_relaxed(&pool->processes, (uint32_t)pool->options.processes);
+        store_relaxed(&pool->processes_most, (uint32_t)pool->options.processes);
+        store_relaxed(&pool->shared->wanted, (uint32_t)pool->options.processes);
         pool->tasks = region_at(&pool->region, plan.tasks);
         pool->tasks_offset = plan.tasks;
         pool->ring_offset = plan.ring_slots;
@@ -357,7 +362,7 @@ int brood_pool_workers(brood_pool *pool, pid_t *pids, size_t room)
                 return r;
         if (pids == NULL && room > 0)
                 return -EINVAL;
-        for (int i = 0; i < pool->options.processes && keeper_lives(pool); i++) {
+        for (uint32_t i = 0; i < load_acquire(&pool->processes_most) && keeper_lives(pool); i++) {
                 pid_t pid = (pid_t)load_acquire(&pool->workers[i].pid);
                 if (pid != 0 && (size_t)count < room)
                         pids[count] = pid;
@@ -368,7 +373,7 @@ int brood_pool_workers(brood_pool *pool, pid_t *pids, size_t room)
 
 int brood_pool_processes(const brood_pool *pool)
 {
-        return pool == NULL ? -EINVAL : pool->options.processes;
+        return pool == NULL ? -EINVAL : (int)load_relaxed(&pool->processes);
 }
 
 /* ---- tasks; the mutex is held ---- */
@@ -384,6 +389,38 @@ static int commit_upto(brood_pool *pool, size_t offset, size_t *committed, size_
         int r = region_commit(&pool->region, offset + *committed, upto - *committed);
         if (r == 0)
                 *committed = upto;
+        return r;
+}
+
+/* Memory for the slots of more workers, and the word to the keeper. */
+static int resize(brood_pool *pool, uint32_t processes)
+{
+        int r = pool_usable(pool, true);
+
+        if (r < 0)
+                return r;
+        if (commit_upto(pool, pool->workers_offset, &pool->workers_committed, processes * sizeof(struct worker_slot)) <
+            0)
+                return -ENOMEM;
+        store_relaxed(&pool->processes, processes);
+        if (processes > load_relaxed(&pool->processes_most))
+                store_release(&pool->processes_most, processes);
+        store_seq_cst(&pool->shared->wanted, processes);
+        eventfd_raise(pool->doorbell);
+        return 0;
+}
+
+int brood_pool_resize(brood_pool *pool, int processes)
+{
+        int r = pool_check(pool);
+
+        if (r < 0)
+                return r;
+        if (processes <= 0 || processes > BROOD_POOL_PROCESSES_LIMIT)
+                return -EINVAL;
+        pthread_mutex_lock(&pool->mutex);
+        r = resize(pool, (uint32_t)processes);
+        pthread_mutex_unlock(&pool->mutex);
         return r;
 }
 
@@ -479,6 +516,29 @@ static bool workers_have(brood_pool *pool, brood_task_function function)
         return true;
 }
 
+/* How many of the ring's slots may be in use with one task more: none is before its first lap.  What is tried again is put into
+ * the ring by the keeper, of which the host keeps no count. */
+static size_t ring_slots_used(const brood_pool *pool, const struct order *order)
+{
+        size_t slots = pool->ring.geometry.slots;
+
+        return pool->puts < slots && (order->terms == NULL || order->terms->retries == 0) ? pool->puts : slots;
+}
+
+/* What became of it, before anything has; and the terms, which lie behind the room for the result. */
+static void task_reset(brood_pool *pool, struct task *task, size_t end, const struct task_terms *terms)
+{
+        task->outcome = BROOD_OUTCOME_PENDING;
+        task->worker = 0;
+        task->exitcode = 0;
+        task->retried = 0;
+        task->message = 0;
+        task->started = task->ended = task->cpu = task->peak_memory = 0;
+        store_relaxed(&task->terms, terms != NULL ? end : 0);
+        if (terms != NULL)
+                memcpy(region_at(&pool->region, end), terms, sizeof *terms);
+}
+
 /* Fill in a task and put it into the ring: 0 and its index. */
 static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_index, uint32_t *ret_generation)
 {
@@ -490,6 +550,8 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
             out_bytes > SIZE_MAX / 4)
                 return -ENOMEM;
         size = round_up(arg_bytes, 16) + round_up(out_bytes, 16) + 16; /* never 0, and `out` lies inside */
+        if (order->terms != NULL)
+                size += sizeof *order->terms;
         if (!workers_have(pool, order->calls != NULL ? order->calls : order->function))
                 return -ENOEXEC;
 
@@ -499,8 +561,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
                 return r;
         pool->puts++;
         r = commit_upto(pool, pool->ring_offset, &pool->ring_committed,
-                        (pool->puts < pool->ring.geometry.slots ? pool->puts : pool->ring.geometry.slots) *
-                            sizeof(struct ring_slot));
+                        ring_slots_used(pool, order) * sizeof(struct ring_slot));
         if (r < 0) {
                 task_recycle(pool, index);
                 return -ENOMEM;
@@ -520,9 +581,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         task->arg_size = order->arg_size;
         task->room = order->room;
         task->items = order->items;
-        task->outcome = BROOD_OUTCOME_PENDING;
-        task->worker = 0;
-        task->exitcode = 0;
+        task_reset(pool, task, host_task->out + round_up(out_bytes, 16), order->terms);
         if (order->pack != NULL)
                 order->pack(region_at(&pool->region, offset), order->arg);
         else if (arg_bytes > 0)

@@ -17,6 +17,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdalign.h>
 
 /* What the host keeps of a task beside the shared record; where the two might differ, this is what it believes. */
 struct host_task {
@@ -47,8 +48,11 @@ struct brood_pool {
         struct task *tasks;
         struct ring ring;
         size_t ring_offset, tasks_offset; /* of the ring's slots and of the tasks, for commit_upto */
+        size_t workers_offset;
 
         brood_pool_options options; /* with the defaults filled in */
+        atomic_u32 processes;       /* how many workers there are to be... */
+        atomic_u32 processes_most;  /* ...and have been at most */
         pid_t owner;
         int doorbell; /* an event that the host raises for the keeper */
         int bell;     /* an event that workers and keeper raise for the host, see pool/result.c */
@@ -63,11 +67,12 @@ struct brood_pool {
         uint32_t *free_tasks;
         size_t free_count, tasks_made;
         size_t ring_committed, tasks_committed; /* bytes that have memory behind them */
-        size_t puts;                            /* how far into the ring's first lap */
-        uint32_t dropped, dropped_end;          /* tasks without a result that may still be running, oldest first */
-        struct link completions;                /* all results that wait in some brood_completions */
-        struct brood_completions callbacks;     /* those that have a callback, which was not yet run */
-        bool dispatching;                       /* callbacks are being run, by this thread: */
+        size_t workers_committed;
+        size_t puts;                        /* how far into the ring's first lap */
+        uint32_t dropped, dropped_end;      /* tasks without a result that may still be running, oldest first */
+        struct link completions;            /* all results that wait in some brood_completions */
+        struct brood_completions callbacks; /* those that have a callback, which was not yet run */
+        bool dispatching;                   /* callbacks are being run, by this thread: */
         pthread_t dispatcher;
         uint32_t deaths_seen;     /* of those that the keeper has noted */
         uintptr_t known_function; /* the last one that was found in `modules` */
@@ -83,7 +88,9 @@ struct brood_result {
         int64_t value;
         pid_t worker;
         int exitcode;
-        int poller; /* what brood_result_fileno() gives away, or -1: guarded by the mutex, too */
+        bool canceled; /* by brood_result_cancel() */
+        int poller;    /* what brood_result_fileno() gives away, or -1: guarded by the mutex, too */
+        char *reason;  /* made by the first brood_result_reason(); or NULL */
 
         struct brood_completions *completions; /* that it waits in, or has ended in; or NULL: guarded by it, too */
         struct link link;                      /* in one of its lists */
@@ -92,7 +99,6 @@ struct brood_result {
         bool lent;                             /* its callback is running, and it is freed after that */
         brood_result_callback *callback, *error_callback;
         void *callback_arg;
-        char reason[POOL_REASON_MAX];
 };
 
 /* What a new task is to do; see struct task. */
@@ -105,6 +111,7 @@ struct order {
         struct brood_completions *completions; /* that the result is to wait in; or NULL */
         brood_result_callback *callback, *error_callback;
         void *callback_arg;
+        const struct task_terms *terms; /* NULL: none */
 };
 
 /* Hand an order in: 0 and a result with one reference on the pool; or the errors of brood_pool_apply_async(). */
@@ -126,6 +133,9 @@ int result_settle(brood_result *result, int timeout_ms);
  * whether the task has ended already.  Results of one pool may share a poller.  0, -EINVAL, -EPERM, -ENOMEM, -ENOSPC. */
 int result_watch(brood_result *result, int poller);
 
+/* What the task of a settled result said of its error; "" if nothing. */
+void result_message(const brood_result *result, char message[BROOD_TASK_MESSAGE_MAX]);
+
 /* The bytes that the task wrote; valid after it has ended well, until the result is freed. */
 const void *result_bytes(const brood_result *result);
 
@@ -138,8 +148,35 @@ void pool_hold(brood_pool *pool);
 /* One reference less; with the last one the pool's memory goes.  The mutex is not held. */
 void pool_release(brood_pool *pool);
 
+static inline struct task *ticket_task(const brood_pool *pool, uint64_t ticket)
+{
+        return &pool->tasks[ticket_index(ticket) % pool->options.max_tasks];
+}
+
+/* On what terms a task runs, NULL if on none.  A task that has run wild may have written over the offset. */
+static inline const struct task_terms *pool_terms(const brood_pool *pool, const struct task *task)
+{
+        uint64_t offset = load_relaxed(&task->terms);
+
+        if (offset == 0 || offset % alignof(struct task_terms) != 0 || offset >= pool->region.size ||
+            pool->region.size - offset < sizeof(struct task_terms))
+                return NULL;
+        return (const struct task_terms *)region_at(&pool->region, offset);
+}
+
+/* What a task is sent when it passes its soft limit. */
+#define WARNING_SIGNAL SIGUSR1
+
+/* What a worker is told by the keeper. */
+struct employment {
+        uint32_t number;
+        pid_t keeper;
+        const struct sigaction *sigchld; /* the host's */
+        uint64_t ticket;                 /* of the task that it is to begin with; 0: none */
+};
+
 /* The keeper's and a worker's whole life.  `pool` is the forked copy of the host's handle. */
 int keeper_run(void *pool);
-int worker_run(brood_pool *pool, uint32_t number, const struct sigaction *sigchld, pid_t keeper);
+int worker_run(brood_pool *pool, const struct employment *employment);
 
 #endif

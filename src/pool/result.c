@@ -53,12 +53,21 @@ static void take_outcome(brood_result *result, const struct task *task)
         int64_t value = task->value;
         bool ok = outcome == BROOD_OUTCOME_OK && value >= 0 &&
                   (uint64_t)value <= result->pool->host_tasks[result->index].room;
-        bool failed = outcome >= BROOD_OUTCOME_ERROR && outcome <= BROOD_OUTCOME_SIGNALED && value < 0;
+        bool failed = ((outcome >= BROOD_OUTCOME_ERROR && outcome <= BROOD_OUTCOME_SIGNALED) ||
+                       (outcome >= BROOD_OUTCOME_TIME && outcome <= BROOD_OUTCOME_MEMORY)) &&
+                      value < 0;
 
         result->outcome = ok || failed ? outcome : BROOD_OUTCOME_ERROR;
         result->value = ok || failed ? value : -EUCLEAN;
         result->worker = (pid_t)task->worker;
         result->exitcode = task->exitcode;
+}
+
+/* The result is settled. */
+static void stay_readable(const brood_result *result)
+{
+        if (result->poller >= 0)
+                poller_edge_to_level(result->poller, result->pool->bell, NULL);
 }
 
 bool result_settle_locked(brood_result *result)
@@ -77,10 +86,10 @@ bool result_settle_locked(brood_result *result)
                 result->outcome = usable == -ECANCELED ? BROOD_OUTCOME_CANCELED : BROOD_OUTCOME_BROKEN;
                 result->value = usable;
         }
-        bool settled = result->outcome != BROOD_OUTCOME_PENDING;
-        if (settled && result->poller >= 0)
-                poller_edge_to_level(result->poller, result->pool->bell, NULL);
-        return settled;
+        if (result->outcome == BROOD_OUTCOME_PENDING)
+                return false;
+        stay_readable(result);
+        return true;
 }
 
 static bool settled(brood_result *result)
@@ -233,6 +242,63 @@ int brood_result_worker(brood_result *result, pid_t *ret_pid, int *ret_exitcode)
         return 0;
 }
 
+/* Set CANCELED in the task's state: what it was before, or 0: the task has ended. */
+static uint64_t mark_canceled(struct task *task, bool running)
+{
+        for (;;) {
+                uint64_t state = load_seq_cst(&task->state);
+
+                if (task_kind(state) == TASK_DONE)
+                        return 0;
+                if ((task_kind(state) == TASK_RUNNING && !running) ||
+                    cas_u64(&task->state, state, state | TASK_CANCELED))
+                        return state;
+        }
+}
+
+/* The mutex is held. */
+static int cancel(brood_result *result, bool running)
+{
+        brood_pool *pool = result->pool;
+        struct task *task = task_of(result);
+
+        if (result_settle_locked(result))
+                return -EALREADY;
+        uint64_t before = mark_canceled(task, running);
+        if (before == 0) {
+                result_settle_locked(result);
+                return -EALREADY;
+        }
+        if (task_kind(before) == TASK_RUNNING && !running)
+                return -EBUSY;
+        result->outcome = BROOD_OUTCOME_CANCELED;
+        result->value = -ECANCELED;
+        result->canceled = true;
+        stay_readable(result);
+        if (result->pending)
+                completions_deliver(result);
+        /* The worker is to be killed; or the keeper may have the task, to try it again later. */
+        if (task_kind(before) == TASK_RUNNING || load_relaxed(&task->terms) != 0)
+                eventfd_raise(pool->doorbell);
+        futex_wake(futex_low_half(&task->state), INT_MAX);
+        ended_wake(pool);
+        if (before & TASK_WATCHED)
+                eventfd_raise(pool->bell);
+        return 0;
+}
+
+int brood_result_cancel(brood_result *result, bool running)
+{
+        int r = check(result);
+
+        if (r < 0)
+                return r;
+        pthread_mutex_lock(&result->pool->mutex);
+        r = cancel(result, running);
+        pthread_mutex_unlock(&result->pool->mutex);
+        return r;
+}
+
 int result_watch(brood_result *result, int poller)
 {
         int r = check(result);
@@ -269,7 +335,7 @@ int brood_result_fileno(brood_result *result)
                         if (result->outcome == BROOD_OUTCOME_PENDING)
                                 result_settle_locked(result);
                         else
-                                poller_edge_to_level(poller, pool->bell, NULL);
+                                stay_readable(result);
                 }
         }
         pthread_mutex_unlock(&pool->mutex);
@@ -279,39 +345,6 @@ int brood_result_fileno(brood_result *result)
 void *brood_result_callback_arg(const brood_result *result)
 {
         return result == NULL ? NULL : result->callback_arg;
-}
-
-const char *brood_result_reason(brood_result *result)
-{
-        char name[SIGNAL_NAME_MAX];
-        const char *why;
-
-        if (check(result) < 0)
-                return "";
-        switch (brood_result_outcome(result)) {
-        case BROOD_OUTCOME_PENDING:
-                return "the task has not ended";
-        case BROOD_OUTCOME_OK:
-                return "the task succeeded";
-        case BROOD_OUTCOME_ERROR:
-                snprintf(result->reason, sizeof result->reason, "the function returned %d (%s) in worker %d",
-                         (int)result->value, brood_strerror((int)result->value), (int)result->worker);
-                break;
-        case BROOD_OUTCOME_EXITED:
-                snprintf(result->reason, sizeof result->reason, "worker %d exited with code %d", (int)result->worker,
-                         result->exitcode);
-                break;
-        case BROOD_OUTCOME_SIGNALED:
-                snprintf(result->reason, sizeof result->reason, "worker %d was killed by %s (%s)", (int)result->worker,
-                         signal_name(-result->exitcode, name), strsignal(-result->exitcode));
-                break;
-        case BROOD_OUTCOME_CANCELED:
-                return "the pool was terminated before the task had ended";
-        default:
-                why = brood_pool_reason(result->pool);
-                snprintf(result->reason, sizeof result->reason, "the pool broke: %.160s", why == NULL ? "" : why);
-        }
-        return result->reason;
 }
 
 void brood_result_free(brood_result *result)
@@ -327,5 +360,6 @@ void brood_result_free(brood_result *result)
         }
         descriptor_close(&result->poller);
         pool_release(pool);
+        free(result->reason);
         free(result);
 }

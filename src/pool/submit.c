@@ -1,16 +1,55 @@
 /* SPDX-License-Identifier: MIT
  *
- * pool/submit.c: tasks with options.
+ * pool/submit.c: a task on terms of its own.
  */
+#include "os/clock.h"
 #include "os/options.h"
 #include "pool/pool.h"
 
 #include <errno.h>
 
+static bool calls_back(const brood_task_options *options)
+{
+        return options->callback != NULL || options->error_callback != NULL;
+}
+
+static int check_options(const brood_pool *pool, const brood_task_options *options)
+{
+        if (options->function == NULL || (options->arg == NULL && options->size > 0))
+                return -EINVAL;
+        if (options->room > BROOD_POOL_RESULT_SIZE_LIMIT || options->memory_limit > UINT64_C(1) << 62)
+                return -EINVAL;
+        if (options->retries < 0 || options->backoff_ms < 0 || options->soft_timeout_ms < 0 ||
+            options->timeout_ms < 0 || options->cpu_ms < 0)
+                return -EINVAL;
+        if (options->completions != NULL && (options->completions->pool != pool || calls_back(options)))
+                return -EINVAL;
+        return 0;
+}
+
+/* Whether there are any. */
+static bool read_terms(struct task_terms *terms, const brood_task_options *options)
+{
+        *terms = (struct task_terms){
+                .memory_limit = options->memory_limit,
+                .retries = options->retries,
+                .backoff_ms = options->backoff_ms,
+                .soft_timeout_ms = options->soft_timeout_ms,
+                .timeout_ms = options->timeout_ms,
+                .cpu_ms = options->cpu_ms,
+        };
+        if (!options->measured && terms->memory_limit == 0 && terms->retries == 0 && terms->soft_timeout_ms == 0 &&
+            terms->timeout_ms == 0 && terms->cpu_ms == 0)
+                return false;
+        terms->queued = clock_now();
+        return true;
+}
+
 int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const brood_task_options *options,
                             size_t options_size)
 {
         brood_task_options known;
+        struct task_terms terms;
         int r = pool_check(pool);
 
         if (r < 0)
@@ -20,21 +59,19 @@ int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const b
         r = options_read(&known, sizeof known, options, options_size);
         if (r < 0)
                 return r;
-        if (known.function == NULL || (known.arg == NULL && known.size > 0) ||
-            known.room > BROOD_POOL_RESULT_SIZE_LIMIT || (known.completions != NULL && known.completions->pool != pool))
-                return -EINVAL;
-        bool calls_back = known.callback != NULL || known.error_callback != NULL;
-        if (calls_back && known.completions != NULL)
-                return -EINVAL;
+        r = check_options(pool, &known);
+        if (r < 0)
+                return r;
         struct order order = {
                 .function = known.function,
                 .arg = known.arg,
                 .arg_size = known.size,
-                .room = known.room != 0 ? known.room : pool->options.result_size,
-                .completions = calls_back ? &pool->callbacks : known.completions,
+                .room = known.room > 0 ? known.room : pool->options.result_size,
+                .completions = calls_back(&known) ? &pool->callbacks : known.completions,
                 .callback = known.callback,
                 .error_callback = known.error_callback,
                 .callback_arg = known.callback_arg,
+                .terms = read_terms(&terms, &known) ? &terms : NULL,
         };
         return pool_submit(pool, &order, ret_result);
 }

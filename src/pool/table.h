@@ -5,8 +5,9 @@
  *     struct region_head | struct pool_shared | struct ring_shared | struct owners | workers | tasks | ring's slots | arena
  *
  * The life of a task is its state word: FREE -> QUEUED (host) -> RUNNING by a worker (that worker, by CAS) -> DONE (that worker; or
- * the keeper, once it has reaped it) -> FREE (host).  The word holds the task's generation, so that a stale index in the ring
- * is recognised.  For any moment of death the keeper reads from it whether the task had begun and whether it had ended.
+ * the keeper, once it has reaped it) -> FREE (host).  A task that is to be tried again goes from RUNNING back to QUEUED (the
+ * keeper, once it has reaped its worker).  The word holds the task's generation, so that a stale index in the ring is
+ * recognised.  For any moment of death the keeper reads from it whether the task had begun and whether it had ended.
  *
  *   shared word             written by                        read by           when it freezes
  *   pool.phase, reason      the keeper                        host              BROKEN, FAILED are final
@@ -17,12 +18,20 @@
  *                           the host takes all of it
  *   pool.ended_watched      the host, once                    workers           once it is set
  *   pool.deaths, dead       the keeper                        host              -
+ *   pool.alarm              the keeper                        workers           -
+ *   pool.wanted             the host                          keeper            -
  *   worker.pid              the keeper                        host              -
  *   worker.stage, verdict   its worker; the keeper before     keeper            at the worker's death
  *                           a start
+ *   worker.dismissed        the keeper                        its worker        -
  *   worker.task             its worker                        keeper            at the worker's death
+ *   worker.started, cpu     its worker, before a task with    keeper            while the task is RUNNING under the
+ *                           terms becomes RUNNING                               worker's number; at its death
  *   task.state              as above                          all               -
- *   task, first line        the host while FREE               workers           while QUEUED and RUNNING
+ *   task, first line;       the host while FREE               workers, keeper   while QUEUED and RUNNING
+ *   its terms
+ *   task.retried            the host while FREE; the keeper   keeper, host      DONE
+ *                           before RUNNING -> QUEUED
  *   task, second line       the worker while RUNNING; the     host              DONE
  *                           keeper after that one's death
  *   task.next_ended         whoever pushes it, after DONE     host              pushed
@@ -68,7 +77,9 @@ struct pool_shared {
         atomic_u32 life;
         atomic_u32 initialised;
         int32_t error;
-        uint32_t reserved[11];
+        atomic_u32 wanted; /* how many workers there are to be */
+        atomic_u64 alarm;  /* when the keeper will look at the workers' tasks at the latest; DEADLINE_NEVER */
+        uint32_t reserved[8];
         char reason[POOL_REASON_MAX];
 
         atomic_u32 ended; /* also a futex */
@@ -94,7 +105,10 @@ struct worker_slot {
         atomic_u32 stage;
         atomic_u64 task; /* what it is about to run, runs, or ran last: a ticket, see below; 0: nothing yet */
         int32_t verdict;
-        uint32_t reserved[9];
+        atomic_u32 dismissed; /* not 0: it is to take no further task, and end */
+        atomic_u64 started;   /* of a task with terms: when, and how much CPU time the worker had used by then; in ns */
+        atomic_u64 cpu;
+        uint32_t reserved[4];
 };
 static_assert(sizeof(struct worker_slot) == 64, "one cache line");
 
@@ -114,9 +128,15 @@ static inline uint32_t ticket_generation(uint64_t ticket)
         return (uint32_t)(ticket >> 32);
 }
 
-/* A state word: | generation 32 | worker 16 | 0 | listed 1 | watched 1 | waited 1 | kind 3 |.  The low half is also a futex:
- * the host's threads sleep on it once they have set WAITED.  WATCHED: the end of the task must ring the pool's bell, too.
- * LISTED: it must be announced in the pool's list of ended tasks. */
+/* A state word: | generation 32 | worker 16 | 0 | bits 6 | kind 3 |.  The low half is also a futex: the host's threads sleep on it
+ * once they have set WAITED.  WATCHED: the end of the task must ring the pool's bell, too.  LISTED: it must be announced in the
+ * pool's list of ended tasks.  CANCELED: the host has no use for it
+ * any more: who would begin it makes it DONE instead, and if it is RUNNING, the keeper kills its worker.  The host sets these
+ * four while the task is QUEUED or RUNNING, and they stay when it is tried again.
+ *
+ * WARNED and DOOMED are set by the keeper while the task is RUNNING: before it sends the signal of the soft limit, and before it
+ * kills the worker.  The worker that finds one of the last three when it makes the task DONE takes no other: the signal is on its
+ * way, and must not meet a task that has nothing to do with it. */
 enum task_kind {
         TASK_FREE = 0,
         TASK_QUEUED = 1,
@@ -128,7 +148,12 @@ enum task_kind {
 #define TASK_WAITED UINT64_C(8)
 #define TASK_WATCHED UINT64_C(16)
 #define TASK_LISTED UINT64_C(32)
+#define TASK_CANCELED UINT64_C(64)
+#define TASK_WARNED UINT64_C(128)
+#define TASK_DOOMED UINT64_C(256)
 #define TASK_ASKED (TASK_WAITED | TASK_WATCHED | TASK_LISTED) /* what its end is to be told by */
+#define TASK_HOSTS (TASK_ASKED | TASK_CANCELED)               /* what the host sets */
+#define TASK_LAST (TASK_CANCELED | TASK_WARNED | TASK_DOOMED) /* of its worker */
 
 static inline uint64_t task_state(uint32_t generation, enum task_kind kind, uint32_t worker)
 {
@@ -160,15 +185,33 @@ struct task {
         uint64_t arg_size;
         uint64_t room;
         uint64_t items;
-        uint64_t reserved;
+        atomic_u64 terms; /* the offset of its struct task_terms; 0: it has none */
 
-        int64_t value;         /* the size of the result, or a negative errno */
-        int32_t outcome;       /* an enum brood_outcome */
-        int32_t exitcode;      /* of a worker that died */
-        uint32_t worker;       /* the pid that ran it */
+        int64_t value;    /* the size of the result, or a negative errno */
+        int32_t outcome;  /* an enum brood_outcome */
+        int32_t exitcode; /* of a worker that died */
+        uint32_t worker;  /* the pid that ran it */
+        uint32_t retried; /* how often it has been tried again */
+        int64_t started;  /* with terms: when it was tried last, and when that ended; in ns */
+        int64_t ended;
+        int64_t cpu;           /* with terms: the CPU time of that, in ns */
+        int64_t peak_memory;   /* with terms, or of a worker that died: of the worker, in bytes */
+        uint32_t message;      /* bytes of a message about its own error, which lie in the room for the result */
         atomic_u32 next_ended; /* in the list of ended tasks: an index plus one; 0: the last */
-        uint32_t reserved2[10];
 };
 static_assert(sizeof(struct task) == 128 && offsetof(struct task, value) == 64, "two cache lines: before and after");
+
+/* On what terms a task runs: whatever is 0 is not limited.  It lies in the arena, behind the room for the result. */
+struct task_terms {
+        int64_t queued; /* when it was handed in, in ns */
+        uint64_t memory_limit;
+        int32_t retries;
+        int32_t backoff_ms;
+        int32_t soft_timeout_ms;
+        int32_t timeout_ms;
+        int32_t cpu_ms;
+        int32_t reserved;
+};
+static_assert(sizeof(struct task_terms) == 40, "layout");
 
 #endif

@@ -15,20 +15,78 @@
  * the CAS and the exchange: the keeper finds RUNNING with our number and reports our death.  After it: the task has ended; the
  * keeper tells those who asked, in case that we had not.
  */
+#include "os/atfork.h"
 #include "os/child.h"
 #include "os/clock.h"
+#include "os/descriptors.h"
 #include "os/signals.h"
+#include "os/usage.h"
 #include "pool/ended.h"
+#include "pool/limits.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
-/* Run one call and check what it returned. */
+/* What its own functions may know of the worker. */
+static struct {
+        uint32_t number;
+        uint64_t
+            mark; /* of its process, and of no child that a task may fork; 0: this is no worker, and comes from none */
+        void *state;
+} self;
+
+int brood_worker_id(void)
+{
+        return self.mark != 0 && process_mark() == self.mark ? (int)self.number : -ESRCH;
+}
+
+void *brood_worker_state(void)
+{
+        return self.state;
+}
+
+void brood_worker_set_state(void *state)
+{
+        self.state = state;
+}
+
+/* What the task has said of its error. */
+static struct {
+        char text[BROOD_TASK_MESSAGE_MAX];
+        uint32_t size;
+} message;
+
+ssize_t brood_task_fail(int error, const char *format, ...)
+{
+        va_list arguments;
+
+        va_start(arguments, format);
+        int n = vsnprintf(message.text, sizeof message.text, format, arguments);
+        va_end(arguments);
+        message.size = n < 0 ? 0 : (uint32_t)n < sizeof message.text ? (uint32_t)n : (uint32_t)sizeof message.text - 1;
+        return error < 0 ? error : -EINVAL;
+}
+
+/* A task that has failed has no use for the room of its result. */
+static void keep_message(brood_pool *pool, struct task *task)
+{
+        uint64_t room = task->items == 0 ? task->room : task->room * task->items;
+
+        task->message = message.size < room ? message.size : (uint32_t)room;
+        if (task->message > 0)
+                memcpy(region_at(&pool->region, task->out), message.text, task->message);
+}
+
+/* Run one call and check what it returned.  It may have forked, and returned in the child as well, which is no worker. */
 static int64_t call(const struct task *task, const unsigned char *arg, unsigned char *out)
 {
         brood_task_function function = (brood_task_function)(uintptr_t)task->function;
         ssize_t value = function(arg, task->arg_size, out, task->room);
 
+        if (process_mark() != self.mark)
+                child_exit(0);
         return value > 0 && (size_t)value > task->room ? -EMSGSIZE : value;
 }
 
@@ -37,6 +95,7 @@ static void run(brood_pool *pool, struct task *task)
         const unsigned char *arg = region_at(&pool->region, task->arg);
         unsigned char *out = region_at(&pool->region, task->out);
 
+        message.size = 0;
         if (task->items == 0) {
                 task->value = call(task, arg, out);
         } else {
@@ -51,68 +110,164 @@ static void run(brood_pool *pool, struct task *task)
                 }
         }
         task->outcome = task->value < 0 ? BROOD_OUTCOME_ERROR : BROOD_OUTCOME_OK;
+        if (task->value < 0 && message.size > 0)
+                keep_message(pool, task);
 }
 
-/* QUEUED -> RUNNING; false if the ticket is stale. */
-static bool begin(struct task *task, uint64_t ticket, uint32_t number)
+struct worker {
+        brood_pool *pool;
+        struct worker_slot *slot;
+        uint32_t number;
+        uint32_t pid;
+        uint64_t begun; /* tasks */
+        int64_t events; /* what the pool's two events are behind, while no task has closed them */
+};
+
+/* A task may have closed all descriptors, and opened others under their numbers.  They are looked at where they are needed. */
+static bool is_intact(const struct worker *worker, int event)
 {
+        return descriptor_id(event) == worker->events;
+}
+
+/* A task is DONE.  False: nobody could be told, and this worker is to take no other; then the keeper tells. */
+static bool tell(const struct worker *worker, struct task *task, uint64_t before)
+{
+        if (!(before & TASK_ASKED) || !ended_tell(worker->pool, task, before))
+                return true;
+        if (!is_intact(worker, worker->pool->bell))
+                return false;
+        eventfd_raise(worker->pool->bell);
+        return true;
+}
+
+/* QUEUED -> RUNNING; false if the ticket is stale.  A task that was canceled is DONE instead. */
+static bool begin(const struct worker *worker, struct task *task, uint64_t ticket)
+{
+        uint32_t generation = ticket_generation(ticket), number = worker->number;
         uint64_t state = load_seq_cst(&task->state);
 
-        while (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_QUEUED) {
-                uint64_t running = task_state(ticket_generation(ticket), TASK_RUNNING, number) | (state & TASK_ASKED);
-                if (cas_u64(&task->state, state, running))
+        while (task_generation(state) == generation && task_kind(state) == TASK_QUEUED) {
+                if (state & TASK_CANCELED) {
+                        if (cas_u64(&task->state, state, task_state(generation, TASK_DONE, number))) {
+                                tell(worker, task, state);
+                                return false;
+                        }
+                } else if (cas_u64(&task->state, state,
+                                   task_state(generation, TASK_RUNNING, number) | (state & TASK_HOSTS))) {
                         return true;
+                }
                 state = load_seq_cst(&task->state);
         }
         return false;
 }
 
-static void serve(brood_pool *pool, struct worker_slot *slot, uint32_t number)
+static void run_on_terms(struct worker *worker, struct task *task, const struct task_terms *terms)
+{
+        struct limits limits;
+
+        limits_set(&limits, worker->pool, worker->slot, terms);
+        run(worker->pool, task);
+        limits_lift(&limits);
+        if (terms->memory_limit > 0 && task->value == -ENOMEM)
+                task->outcome = BROOD_OUTCOME_MEMORY;
+        task->started = (int64_t)load_relaxed(&worker->slot->started);
+        task->ended = clock_now();
+        task->cpu = usage_cpu() - (int64_t)load_relaxed(&worker->slot->cpu);
+        task->peak_memory = usage_peak_memory();
+}
+
+/* RUNNING -> DONE.  False: this worker is to take no other task. */
+static bool end(const struct worker *worker, struct task *task, uint64_t ticket)
+{
+        uint64_t done = task_state(ticket_generation(ticket), TASK_DONE, worker->number);
+        uint64_t before = exchange_seq_cst(&task->state, done);
+
+        return tell(worker, task, before) && !(before & TASK_LAST);
+}
+
+/* Run the task of a ticket, which came from the ring by a claim, or from the keeper (NULL).  False: this worker is to take no
+ * other. */
+static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ring_claim *claim)
+{
+        struct task *task = ticket_task(worker->pool, ticket);
+
+        if (load_relaxed(&task->terms) != 0 && !is_intact(worker, worker->pool->doorbell)) {
+                if (claim != NULL)
+                        ring_unclaim(&worker->pool->ring, claim);
+                return false; /* another begins it, of whom the keeper learns */
+        }
+        store_release(&worker->slot->task, ticket);
+        if (load_relaxed(&task->terms) != 0) {
+                /* Before the task is RUNNING: whoever finds it so, finds these. */
+                store_relaxed(&worker->slot->started, (uint64_t)clock_now());
+                store_relaxed(&worker->slot->cpu, (uint64_t)usage_cpu());
+        }
+        bool begun = begin(worker, task, ticket);
+        if (claim != NULL)
+                ring_release(&worker->pool->ring, claim);
+        if (!begun)
+                return true;
+        task->worker = worker->pid;
+        const struct task_terms *terms = pool_terms(worker->pool, task);
+        if (terms == NULL)
+                run(worker->pool, task);
+        else
+                run_on_terms(worker, task, terms);
+        child_flush();
+        worker->begun++;
+        return end(worker, task, ticket) && worker->begun != worker->pool->options.max_tasks_per_child;
+}
+
+static void serve(struct worker *worker, uint64_t ticket)
 {
         struct ring_claim claim;
 
-        while (ring_claim(&pool->ring, &claim, sizeof(uint64_t), DEADLINE_NEVER) == 0) {
-                uint64_t ticket;
+        if (ticket != 0 && !serve_ticket(worker, ticket, NULL))
+                return;
+        while (load_relaxed(&worker->slot->dismissed) == 0 &&
+               ring_claim(&worker->pool->ring, &claim, sizeof ticket, DEADLINE_NEVER) == 0) {
                 memcpy(&ticket, claim.bytes, sizeof ticket);
-                struct task *task = &pool->tasks[ticket_index(ticket) % pool->options.max_tasks];
-
-                store_release(&slot->task, ticket);
-                bool begun = begin(task, ticket, number);
-                ring_release(&pool->ring, &claim);
-                if (!begun)
-                        continue;
-                task->worker = (uint32_t)child_pid();
-                run(pool, task);
-                child_flush();
-                uint64_t before =
-                    exchange_seq_cst(&task->state, task_state(ticket_generation(ticket), TASK_DONE, number));
-                if (before & TASK_ASKED)
-                        ended_tell(pool, task, before);
+                if (!serve_ticket(worker, ticket, &claim))
+                        return;
         }
-        store_release(&slot->stage, WORKER_LEAVING);
 }
 
-int worker_run(brood_pool *pool, uint32_t number, const struct sigaction *sigchld, pid_t keeper)
+int worker_run(brood_pool *pool, const struct employment *employment)
 {
-        struct worker_slot *slot = &pool->workers[number];
+        struct worker worker = {
+                .pool = pool,
+                .slot = &pool->workers[employment->number],
+                .number = employment->number,
+                .pid = (uint32_t)child_pid(),
+                .events = descriptor_id(pool->bell),
+        };
 
         /* Beside the lifeline: the keeper has one thread, so that its death signal can be trusted. */
-        if (child_die_with_parent(keeper) < 0)
+        if (child_die_with_parent(employment->keeper) < 0)
                 return 1;
         child_set_name("brood-worker");
-        signals_restore_sigchld(sigchld);
+        signals_restore_sigchld(employment->sigchld);
         signals_restore(process_parent_mask(pool->keeper));
 
+        if (process_mark_init() < 0)
+                return 1;
+        self.number = worker.number;
+        self.mark = process_mark();
+        self.state = NULL;
         if (pool->options.initializer != NULL) {
                 int verdict = pool->options.initializer(pool->options.initarg);
                 if (verdict != 0) {
-                        slot->verdict = verdict;
-                        store_release(&slot->stage, WORKER_INIT_FAILED);
+                        worker.slot->verdict = verdict;
+                        store_release(&worker.slot->stage, WORKER_INIT_FAILED);
                         return 1;
                 }
         }
         fetch_add_relaxed(&pool->shared->initialised, 1);
-        store_release(&slot->stage, WORKER_READY);
-        serve(pool, slot, number);
+        store_release(&worker.slot->stage, WORKER_READY);
+        pool->ring.dismissed = &worker.slot->dismissed;
+        serve(&worker, employment->ticket);
+        store_release(&worker.slot->stage, WORKER_LEAVING);
+        if (pool->options.finalizer != NULL)
+                pool->options.finalizer(pool->options.initarg);
         return 0;
 }

@@ -96,8 +96,9 @@ struct ring {
         bool watched;            /* somebody recovers the dead and wakes the sleepers: sleep without slices */
         atomic_u32 fence_self;   /* this process cannot be reached by others' fences */
         atomic_u32 canceled;     /* the handle is being freed: waiting calls end */
-        atomic_u32 inside;       /* calls of this process that wait, or may */
-        atomic_u32 holding;      /* reservations, views and leases of this process */
+        atomic_u32 *dismissed; /* a shared word; NULL: none.  Once it is not 0, this process's waiting calls end, too */
+        atomic_u32 inside;     /* calls of this process that wait, or may */
+        atomic_u32 holding;    /* reservations, views and leases of this process */
         struct spin spin;
         uint32_t owner;  /* this process's owner number, valid under... */
         atomic_u64 mark; /* ...this process mark */

@@ -81,6 +81,12 @@ static bool spin(struct ring *ring, const struct side *side, size_t size, uint32
         return false;
 }
 
+/* Whether the calls of this process are to end. */
+static bool is_over(struct ring *ring)
+{
+        return load_seq_cst(&ring->canceled) || (ring->dismissed != NULL && load_seq_cst(ring->dismissed));
+}
+
 /* One sleep; the time until which depends on what was seen.  What to prepare the next one with. */
 static uint32_t sleep_a_slice(struct ring *ring, atomic_u32 *word, uint32_t prepared, bool fenced, enum look seen,
                               int64_t *busy_ms, int64_t deadline)
@@ -145,7 +151,7 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
                 if (!look_is_final(seen)) {
                         if (sight->patient)
                                 prepared = prepare(ring, word, prepared, &fenced);
-                        if (load_seq_cst(&ring->canceled)) {
+                        if (is_over(ring)) {
                                 /* Whoever woke this one meant somebody who takes what there is. */
                                 if (sight->slept)
                                         waitword_wake_one(word);

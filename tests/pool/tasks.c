@@ -52,6 +52,31 @@ ssize_t die_task(const void *arg, size_t size, void *out, size_t room)
         return 0;
 }
 
+ssize_t sleep_task(const void *arg, size_t size, void *out, size_t room)
+{
+        for (int64_t end = support_now_ms() + *(const int *)arg; support_now_ms() < end;)
+                usleep(1000);
+        return echo_task(arg, size, out, room);
+}
+
+ssize_t stubborn_task(const void *arg, size_t size, void *out, size_t room)
+{
+        sigset_t all;
+        sigfillset(&all);
+        sigprocmask(SIG_SETMASK, &all, NULL);
+        return sleep_task(arg, size, out, room);
+}
+
+ssize_t nth_time_task(const void *arg, size_t size, void *out, size_t room)
+{
+        (void)size, (void)room;
+        tasks_page->moment = support_now_ms();
+        if (atomic_fetch_add(&tasks_page->started, 1) + 1 < *(const int *)arg)
+                kill(getpid(), SIGKILL);
+        memcpy(out, arg, sizeof(int));
+        return sizeof(int);
+}
+
 brood_pool *make_pool(int processes)
 {
         brood_pool *pool = NULL;
@@ -108,4 +133,38 @@ brood_result *submit(brood_pool *pool, brood_task_function function, const void 
 brood_result *submit_int(brood_pool *pool, brood_task_function function, int value)
 {
         return submit(pool, function, &value, sizeof value);
+}
+
+brood_result *submit_terms(brood_pool *pool, const brood_task_options *options)
+{
+        brood_result *result = NULL;
+        assert_int_equal(brood_pool_submit(pool, &result, options), 0);
+        assert_non_null(result);
+        return result;
+}
+
+void check_failure(brood_result *result, int error, brood_outcome outcome, int exitcode)
+{
+        int value = 77, code = 1000;
+        ssize_t n = brood_result_get(result, &value, sizeof value, CHECK_HANG_MS);
+        if (n != error)
+                fprintf(stderr, "%s\n", brood_result_reason(result));
+        assert_int_equal(n, error);
+        assert_int_equal(value, 77);
+        assert_int_equal(brood_result_outcome(result), outcome);
+        assert_int_equal(brood_result_worker(result, NULL, &code), 0);
+        assert_int_equal(code, exitcode);
+        assert_true(strlen(brood_result_reason(result)) > 10);
+        brood_result_free(result);
+}
+
+void check_value(brood_result *result, int wanted)
+{
+        int value = -1;
+        ssize_t n = brood_result_get(result, &value, sizeof value, CHECK_HANG_MS);
+        if (n != sizeof value)
+                fprintf(stderr, "%s\n", brood_result_reason(result));
+        assert_int_equal(n, sizeof value);
+        assert_int_equal(value, wanted);
+        brood_result_free(result);
 }

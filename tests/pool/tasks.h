@@ -33,6 +33,13 @@ ssize_t gated_task(const void *arg, size_t size, void *out, size_t room);
 /* Does the argument, an int, to itself: above 0, that signal; below, exit with the negative. */
 ssize_t die_task(const void *arg, size_t size, void *out, size_t room);
 
+/* Takes as many milliseconds as its argument says; its result is its argument.  The stubborn one blocks all signals. */
+ssize_t sleep_task(const void *arg, size_t size, void *out, size_t room);
+ssize_t stubborn_task(const void *arg, size_t size, void *out, size_t room);
+#define FOREVER_MS (10 * CHECK_HANG_MS)
+/* Kills its worker until it has been begun as often as its argument says; its result is its argument. */
+ssize_t nth_time_task(const void *arg, size_t size, void *out, size_t room);
+
 brood_pool *make_pool(int processes);
 /* Close, join within the limit, free. */
 void end_pool(brood_pool *pool);
@@ -42,5 +49,13 @@ bool pool_breaks(brood_pool *pool);
 /* Submit; the result is returned. */
 brood_result *submit(brood_pool *pool, brood_task_function function, const void *arg, size_t size);
 brood_result *submit_int(brood_pool *pool, brood_task_function function, int value);
+
+/* The same on terms. */
+#define submit_task(pool, ...) submit_terms((pool), &(brood_task_options){ __VA_ARGS__ })
+brood_result *submit_terms(brood_pool *pool, const brood_task_options *options);
+
+/* Wait for the end of a task that must fail, or that must give this int, and free its result. */
+void check_failure(brood_result *result, int error, brood_outcome outcome, int exitcode);
+void check_value(brood_result *result, int wanted);
 
 #endif

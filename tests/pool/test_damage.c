@@ -37,6 +37,12 @@ static void test_damaged_outcomes(void **state)
                 { 4, BROOD_OUTCOME_ERROR, -EUCLEAN },
                 { 4, BROOD_OUTCOME_PENDING, -EUCLEAN },
                 { -EPIPE, BROOD_OUTCOME_BROKEN, -EUCLEAN },
+                { -ECANCELED, BROOD_OUTCOME_CANCELED, -EUCLEAN },
+                { -ETIME, BROOD_OUTCOME_TIME, -ETIME },
+                { -ETIME, BROOD_OUTCOME_CPU, -ETIME },
+                { -ENOMEM, BROOD_OUTCOME_MEMORY, -ENOMEM },
+                { 4, BROOD_OUTCOME_TIME, -EUCLEAN },
+                { 4, BROOD_OUTCOME_MEMORY, -EUCLEAN },
                 { 4, 77, -EUCLEAN },
                 { 4, -77, -EUCLEAN },
         };
@@ -51,7 +57,13 @@ static void test_damaged_outcomes(void **state)
                 task->value = cases[i].value;
                 task->outcome = cases[i].outcome;
                 task->out = i % 2 ? UINT64_MAX : 0;
+                task->message = i % 3 ? UINT32_MAX : 65;
+                store_relaxed(&task->terms, i % 2 ? UINT64_MAX - 7 : pool->region.size - 8);
                 assert_int_equal(brood_result_get(result, buf, sizeof buf, CHECK_HANG_MS), cases[i].told);
+                brood_result_report report;
+                assert_int_equal(brood_result_get_report(result, &report), 0);
+                assert_false(report.measured);
+                assert_string_equal(report.message, "");
                 if (cases[i].told > 0)
                         assert_int_equal(*(int *)(void *)buf, 8888);
                 brood_result_free(result);

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pool/again.c: what becomes of the task of a worker that has died: it is tried again, or its end is reported.
+ *
+ * A task that is tried again goes from RUNNING to QUEUED, in the same generation, and waits here until its time has come.  Then
+ * its ticket goes into the ring; or, once that is closed, to a worker that is started for it.  The ring may hold another
+ * ticket of it, if the worker died before it had released the ring's slot: then the task is begun a little earlier, and the
+ * entry here, which is of an attempt that has passed, is thrown away.
+ */
+#include "os/clock.h"
+#include "os/descriptors.h"
+#include "pool/ended.h"
+#include "pool/keeper.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum {
+        BACKOFF_MOST_MS = 3600 * 1000,
+        RING_FULL_MS = 1,
+};
+
+static int64_t backoff_ns(const struct task_terms *terms, uint32_t retried)
+{
+        int64_t ms = terms->backoff_ms;
+
+        while (retried-- > 0 && ms > 0 && ms < BACKOFF_MOST_MS)
+                ms *= 2;
+        return (ms < BACKOFF_MOST_MS ? ms : BACKOFF_MOST_MS) * NS_PER_MS;
+}
+
+/* Remember a task that is QUEUED: 0 or -ENOMEM. */
+static int remember(struct again *again, uint64_t ticket, uint32_t attempt, int64_t when)
+{
+        if (again->count == again->room) {
+                size_t room = again->room > 0 ? again->room * 2 : 64;
+                struct retry *entries = realloc(again->entries, room * sizeof *entries);
+                if (entries == NULL)
+                        return -ENOMEM;
+                again->entries = entries;
+                again->room = room;
+        }
+        again->entries[again->count++] = (struct retry){ .ticket = ticket, .when = when, .attempt = attempt };
+        return 0;
+}
+
+static void forget(struct again *again, size_t i)
+{
+        again->entries[i] = again->entries[--again->count];
+}
+
+void again_drop(struct again *again)
+{
+        free(again->entries);
+        *again = (struct again){ 0 };
+}
+
+/* -> DONE.  What the keeper itself has ended, it tells to the end: if it dies meanwhile, the pool is over. */
+static void conclude(brood_pool *pool, struct task *task, uint64_t before)
+{
+        if (ended_tell(pool, task, before))
+                eventfd_raise(pool->bell);
+}
+
+/* RUNNING -> QUEUED, if there is a try left.  False: the task ends here. */
+static bool try_again(struct keeper *keeper, struct task *task, uint64_t ticket, uint64_t state)
+{
+        const struct task_terms *terms = pool_terms(keeper->pool, task);
+
+        if (state & TASK_CANCELED || terms == NULL || terms->retries < 0 || task->retried >= (uint32_t)terms->retries)
+                return false;
+        uint32_t attempt = task->retried + 1;
+        int64_t when = clock_now() + backoff_ns(terms, task->retried);
+        if (remember(&keeper->again, ticket, attempt, when) < 0)
+                return false;
+        task->retried = attempt;
+        uint64_t kept;
+        do {
+                kept = load_seq_cst(&task->state);
+                state = task_state(ticket_generation(ticket), TASK_QUEUED, 0) | (kept & TASK_HOSTS);
+        } while (!cas_u64(&task->state, kept, state));
+        return true;
+}
+
+static int outcome_of(const struct post *post, uint64_t state, int exitcode)
+{
+        if (state & TASK_CANCELED)
+                return BROOD_OUTCOME_CANCELED;
+        if (post->verdict != BROOD_OUTCOME_PENDING)
+                return post->verdict;
+        if (state & TASK_WARNED && exitcode == -WARNING_SIGNAL)
+                return BROOD_OUTCOME_TIME;
+        return exitcode < 0 ? BROOD_OUTCOME_SIGNALED : BROOD_OUTCOME_EXITED;
+}
+
+static int error_of(int outcome)
+{
+        if (outcome == BROOD_OUTCOME_CANCELED)
+                return -ECANCELED;
+        return outcome == BROOD_OUTCOME_TIME || outcome == BROOD_OUTCOME_CPU ? -ETIME : -EOWNERDEAD;
+}
+
+static void report(struct keeper *keeper, const struct post *post, struct task *task, uint64_t state,
+                   const brood_process_report *death)
+{
+        struct worker_slot *slot = &keeper->pool->workers[post->number];
+
+        task->worker = (uint32_t)death->pid;
+        task->exitcode = death->exitcode;
+        task->outcome = outcome_of(post, state, death->exitcode);
+        task->value = error_of(task->outcome);
+        task->message = 0;
+        task->peak_memory = death->measured ? death->peak_memory : 0;
+        if (pool_terms(keeper->pool, task) != NULL) {
+                task->started = (int64_t)load_relaxed(&slot->started);
+                task->ended = clock_now();
+                task->cpu = death->measured ? death->user_ns + death->system_ns - (int64_t)load_relaxed(&slot->cpu) : 0;
+        }
+        conclude(keeper->pool, task,
+                 exchange_seq_cst(&task->state, task_state(task_generation(state), TASK_DONE, post->number)));
+}
+
+void again_or_report(struct keeper *keeper, const struct post *post, uint64_t ticket, const brood_process_report *death)
+{
+        struct task *task = ticket_task(keeper->pool, ticket);
+        uint64_t state = load_seq_cst(&task->state);
+
+        /* Otherwise it had not begun it, or had ended it. */
+        if (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_RUNNING &&
+            task_worker(state) == post->number && !try_again(keeper, task, ticket, state))
+                report(keeper, post, task, state, death);
+        /* In any case: it may have ended the task and died before it told those who asked. */
+        ended_note_death(keeper->pool, task, ticket, post->number);
+}
+
+/* Whether an entry is of the attempt that its task waits for.  One that was canceled meanwhile ends here. */
+static bool is_current(const struct keeper *keeper, const struct retry *entry)
+{
+        struct task *task = ticket_task(keeper->pool, entry->ticket);
+        uint64_t state = load_seq_cst(&task->state);
+
+        if (task_generation(state) != ticket_generation(entry->ticket) || task_kind(state) != TASK_QUEUED ||
+            task->retried != entry->attempt)
+                return false;
+        if (!(state & TASK_CANCELED))
+                return true;
+        if (!cas_u64(&task->state, state, task_state(task_generation(state), TASK_DONE, 0)))
+                return true; /* look again next time */
+        conclude(keeper->pool, task, state);
+        return false;
+}
+
+void again_give_back(struct keeper *keeper, uint64_t ticket)
+{
+        struct again *again = &keeper->again;
+
+        for (size_t i = 0; i < again->count; i++)
+                if (again->entries[i].ticket == ticket && again->entries[i].when == DEADLINE_NEVER)
+                        again->entries[i].when = clock_now();
+}
+
+void again_deliver(struct keeper *keeper)
+{
+        struct again *again = &keeper->again;
+        int64_t now = again->count > 0 ? clock_now() : 0;
+
+        for (size_t i = 0; i < again->count;) {
+                struct retry *entry = &again->entries[i];
+                if (!is_current(keeper, entry)) {
+                        forget(again, i);
+                        continue;
+                }
+                if (entry->when <= now) {
+                        int r = ring_put(&keeper->pool->ring, &entry->ticket, sizeof entry->ticket, 0);
+                        if (r == 0) {
+                                forget(again, i);
+                                continue;
+                        }
+                        if (r != -EPIPE)
+                                entry->when = now + RING_FULL_MS * NS_PER_MS;
+                }
+                i++;
+        }
+}
+
+uint64_t again_take(struct keeper *keeper)
+{
+        struct again *again = &keeper->again;
+        int64_t now = again->count > 0 ? clock_now() : 0;
+
+        for (size_t i = 0; i < again->count; i++)
+                if (again->entries[i].when <= now) {
+                        again->entries[i].when = DEADLINE_NEVER;
+                        return again->entries[i].ticket;
+                }
+        return 0;
+}
+
+int64_t again_next(const struct keeper *keeper)
+{
+        const struct again *again = &keeper->again;
+        int64_t now = again->count > 0 ? clock_now() : 0, next = DEADLINE_NEVER;
+
+        for (size_t i = 0; i < again->count; i++)
+                if (again->entries[i].when > now && again->entries[i].when < next)
+                        next = again->entries[i].when;
+        return next;
+}

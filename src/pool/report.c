@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pool/report.c: how a task ended, in numbers and in words.
+ *
+ * What the result itself does not hold is read from the task, which is frozen from DONE to the end of its result.  A task that
+ * has run wild may have written there: then the numbers are wrong, but no more than that.
+ */
+#include "os/signals.h"
+#include "pool/pool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The task of a result that was settled by the task's end; NULL: by a cancellation, or by the pool's end. */
+static const struct task *ended_task(const brood_result *result)
+{
+        bool by_task = result->outcome != BROOD_OUTCOME_CANCELED && result->outcome != BROOD_OUTCOME_BROKEN;
+
+        return by_task ? &result->pool->tasks[result->index] : NULL;
+}
+
+void result_message(const brood_result *result, char message[BROOD_TASK_MESSAGE_MAX])
+{
+        const struct task *task = ended_task(result);
+        size_t size = task != NULL && result->value < 0 ? task->message : 0,
+               room = result->pool->host_tasks[result->index].room;
+
+        if (size > room || size >= BROOD_TASK_MESSAGE_MAX)
+                size = 0;
+        if (size > 0)
+                memcpy(message, result_bytes(result), size);
+        message[size] = '\0';
+}
+
+static void take_measures(brood_result_report *report, const brood_pool *pool, const struct task *task)
+{
+        const struct task_terms *terms = pool_terms(pool, task);
+
+        report->attempts = (int)task->retried + 1;
+        report->peak_memory = task->peak_memory;
+        if (terms == NULL)
+                return;
+        report->measured = true;
+        report->queued_ns = terms->queued;
+        report->started_ns = task->started;
+        report->ended_ns = task->ended;
+        report->cpu_ns = task->cpu;
+}
+
+int brood_result_report_sized(brood_result *result, brood_result_report *ret_report, size_t size)
+{
+        int outcome = brood_result_outcome(result);
+
+        if (outcome <= 0)
+                return outcome < 0 ? outcome : -EAGAIN;
+        if (ret_report == NULL)
+                return -EINVAL;
+        if (size > sizeof *ret_report)
+                return -E2BIG;
+        brood_result_report report = {
+                .outcome = (brood_outcome)outcome,
+                .error = result->value < 0 ? (int)result->value : 0,
+                .worker = result->worker,
+                .exitcode = result->exitcode,
+        };
+        const struct task *task = ended_task(result);
+        if (task != NULL)
+                take_measures(&report, result->pool, task);
+        result_message(result, report.message);
+        memcpy(ret_report, &report, size);
+        return 0;
+}
+
+/* Of a result that was settled with something to tell. */
+static void describe(const brood_result *result, char *text, size_t room)
+{
+        char name[SIGNAL_NAME_MAX], message[BROOD_TASK_MESSAGE_MAX];
+        int worker = (int)result->worker, error = (int)result->value;
+        const char *why;
+
+        switch (result->outcome) {
+        case BROOD_OUTCOME_ERROR:
+                result_message(result, message);
+                snprintf(text, room, "the function returned %d (%s) in worker %d%s%s", error, brood_strerror(error),
+                         worker, message[0] != '\0' ? ": " : "", message);
+                break;
+        case BROOD_OUTCOME_EXITED:
+                snprintf(text, room, "worker %d exited with code %d", worker, result->exitcode);
+                break;
+        case BROOD_OUTCOME_SIGNALED:
+                snprintf(text, room, "worker %d was killed by %s (%s)", worker, signal_name(-result->exitcode, name),
+                         strsignal(-result->exitcode));
+                break;
+        case BROOD_OUTCOME_TIME:
+        case BROOD_OUTCOME_CPU:
+                snprintf(text, room, "worker %d was ended by %s: the task's limit of %s has passed", worker,
+                         signal_name(-result->exitcode, name),
+                         result->outcome == BROOD_OUTCOME_CPU ? "CPU time" : "time");
+                break;
+        case BROOD_OUTCOME_MEMORY:
+                snprintf(text, room, "the task reached its memory limit in worker %d", worker);
+                break;
+        default:
+                why = brood_pool_reason(result->pool);
+                snprintf(text, room, "the pool broke: %.160s", why == NULL ? "" : why);
+        }
+}
+
+const char *brood_result_reason(brood_result *result)
+{
+        enum { REASON_ROOM = POOL_REASON_MAX + BROOD_TASK_MESSAGE_MAX };
+
+        switch (brood_result_outcome(result)) {
+        case -EINVAL:
+        case -EPERM:
+                return "";
+        case BROOD_OUTCOME_PENDING:
+                return "the task has not ended";
+        case BROOD_OUTCOME_OK:
+                return "the task succeeded";
+        case BROOD_OUTCOME_CANCELED:
+                return result->canceled ? "the task was canceled" : "the pool was terminated before the task had ended";
+        default:
+                break;
+        }
+        if (result->reason == NULL)
+                result->reason = malloc(REASON_ROOM);
+        if (result->reason == NULL)
+                return brood_strerror((int)result->value);
+        describe(result, result->reason, REASON_ROOM);
+        return result->reason;
+}
