@@ -142,6 +142,9 @@ const void *result_bytes(const brood_result *result);
 /* Give a task back, or remember it as dropped if it has not ended; the mutex is held. */
 void pool_drop_task(brood_pool *pool, uint32_t index, uint32_t generation);
 
+/* Put memory behind the first `need` bytes at `offset`, step by step; the mutex is held. */
+int pool_commit_upto(brood_pool *pool, size_t offset, size_t *committed, size_t need);
+
 /* One reference more. */
 void pool_hold(brood_pool *pool);
 

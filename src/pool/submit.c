@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * pool/submit.c: a task on terms of its own.
+ * pool/submit.c: the calls that hand in one task, as it is or on terms of its own.
  */
 #include "os/clock.h"
 #include "os/options.h"
@@ -74,4 +74,37 @@ int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const b
                 .terms = read_terms(&terms, &known) ? &terms : NULL,
         };
         return pool_submit(pool, &order, ret_result);
+}
+
+int brood_pool_apply_async(brood_pool *pool, brood_result **ret_result, brood_task_function function, const void *arg,
+                           size_t size)
+{
+        int r = pool_check(pool);
+
+        if (r < 0)
+                return r;
+        if (function == NULL || (arg == NULL && size > 0))
+                return -EINVAL;
+        struct order order = {
+                .function = function,
+                .arg = arg,
+                .arg_size = size,
+                .room = pool->options.result_size,
+        };
+        return pool_submit(pool, &order, ret_result);
+}
+
+ssize_t brood_pool_apply(brood_pool *pool, brood_task_function function, const void *arg, size_t size, void *buf,
+                         size_t room, int timeout_ms)
+{
+        brood_result *result;
+
+        if (buf == NULL && room > 0)
+                return -EINVAL;
+        int r = brood_pool_apply_async(pool, &result, function, arg, size);
+        if (r < 0)
+                return r;
+        ssize_t n = brood_result_get(result, buf, room, timeout_ms);
+        brood_result_free(result);
+        return n;
 }
