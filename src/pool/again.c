@@ -164,6 +164,7 @@ void again_deliver(struct keeper *keeper)
         struct again *again = &keeper->again;
         int64_t now = again->count > 0 ? clock_now() : 0;
 
+        again->looked = now;
         for (size_t i = 0; i < again->count;) {
                 struct retry *entry = &again->entries[i];
                 if (!is_current(keeper, entry)) {
@@ -199,10 +200,10 @@ uint64_t again_take(struct keeper *keeper)
 int64_t again_next(const struct keeper *keeper)
 {
         const struct again *again = &keeper->again;
-        int64_t now = again->count > 0 ? clock_now() : 0, next = DEADLINE_NEVER;
+        int64_t next = DEADLINE_NEVER;
 
         for (size_t i = 0; i < again->count; i++)
-                if (again->entries[i].when > now && again->entries[i].when < next)
+                if (again->entries[i].when > again->looked && again->entries[i].when < next)
                         next = again->entries[i].when;
         return next;
 }
