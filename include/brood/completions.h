@@ -40,7 +40,7 @@ BROOD_API int brood_completions_new(brood_completions **ret_completions, brood_p
 
 /* Put a result in, whether its task has ended or not.  It stays the caller's: it may be asked and freed at any time; one
  * that is freed does not come out, and its task counts as held (max_tasks) until a moment after its end.
- * Returns 0; -EINVAL (NULL; a result of another pool); -EBUSY (it is in some already); -EPERM. */
+ * Returns 0; -EINVAL (NULL; a result of another pool); -EBUSY (it is in some already); -ENOMEM; -EPERM. */
 BROOD_API int brood_completions_add(brood_completions *completions, brood_result *result);
 
 /* Wait for the end of the next task and take its result out; the caller frees it.

@@ -162,6 +162,18 @@ int memory_map(int fd, size_t size, void **ret_memory)
         return 0;
 }
 
+int memory_reserve(size_t size, void **ret_memory)
+{
+        KEEP_ERRNO;
+        void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+        if (memory == MAP_FAILED)
+                return -errno;
+        madvise(memory, size, MADV_NOHUGEPAGE);
+        *ret_memory = memory;
+        return 0;
+}
+
 void memory_unmap(void *memory, size_t size)
 {
         KEEP_ERRNO;

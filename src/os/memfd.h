@@ -31,6 +31,11 @@ int memfd_check(int fd, size_t *ret_size);
 
 /* Map a memfd shared, or `size` bytes of anonymous shared memory if fd is -1.  0 or a negative errno. */
 int memory_map(int fd, size_t size, void **ret_memory);
+
+/* Address space of this process alone, which gets its memory page by page (and not in huge ones) as it is touched: 0 or a
+ * negative errno. */
+int memory_reserve(size_t size, void **ret_memory);
+
 void memory_unmap(void *memory, size_t size);
 
 /* In a forked child: unmap what is its parent's. */

@@ -110,11 +110,16 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
         task->outcome = outcome_of(post, state, death->exitcode);
         task->value = error_of(task->outcome);
         task->message = 0;
-        task->peak_memory = death->measured ? death->peak_memory : 0;
-        if (pool_terms(keeper->pool, task) != NULL) {
-                task->started = (int64_t)load_relaxed(&slot->started);
-                task->ended = clock_now();
-                task->cpu = death->measured ? death->user_ns + death->system_ns - (int64_t)load_relaxed(&slot->cpu) : 0;
+        int64_t peak_memory = death->measured ? death->peak_memory : 0;
+        struct task_terms *terms = pool_terms(keeper->pool, task);
+        if (terms != NULL) {
+                terms->started = (int64_t)load_relaxed(&slot->started);
+                terms->ended = clock_now();
+                terms->cpu =
+                    death->measured ? death->user_ns + death->system_ns - (int64_t)load_relaxed(&slot->cpu) : 0;
+                terms->peak_memory = peak_memory;
+        } else {
+                task->peak_memory = peak_memory; /* its arguments are not needed any more */
         }
         conclude(keeper->pool, task,
                  exchange_seq_cst(&task->state, task_state(task_generation(state), TASK_DONE, post->number)));

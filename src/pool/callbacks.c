@@ -31,14 +31,15 @@ bool callbacks_over(const brood_pool *pool)
 /* Run one; the mutex is not held.  Unless it is ours, the callback may free the result. */
 static void run_one(brood_result *result)
 {
-        bool ok = result->outcome == BROOD_OUTCOME_OK, owned = result->owned;
-        brood_result_callback *function = ok ? result->callback : result->error_callback;
+        struct result_extra *extra = result->extra;
+        bool ok = result->outcome == BROOD_OUTCOME_OK, owned = extra->owned;
+        brood_result_callback *function = ok ? extra->callback : extra->error_callback;
 
-        result->lent = owned;
+        extra->lent = owned;
         if (function != NULL)
-                function(result, result->callback_arg);
+                function(result, extra->callback_arg);
         if (owned) {
-                result->lent = false;
+                extra->lent = false;
                 brood_result_free(result);
         }
 }

@@ -10,7 +10,6 @@
  * look take the list; when it is another thread that has looked, an event of the completions' own tells that there are ended
  * ones.
  */
-#include "os/child.h"
 #include "os/clock.h"
 #include "os/descriptors.h"
 #include "os/poller.h"
@@ -30,11 +29,13 @@ void completions_init(struct brood_completions *completions, brood_pool *pool)
 
 void completions_join(struct brood_completions *completions, brood_result *result)
 {
+        struct result_extra *extra = result->extra;
+
         completions->count++;
-        result->completions = completions;
-        result->pending = true;
-        link_append(&completions->pending, &result->link);
-        link_append(&completions->pool->completions, &result->waiting);
+        extra->completions = completions;
+        extra->pending = true;
+        link_append(&completions->pending, &extra->link);
+        link_append(&completions->pool->completions, &extra->waiting);
         ended_list(result);
         if (result_settle_locked(result))
                 completions_deliver(result);
@@ -42,30 +43,32 @@ void completions_join(struct brood_completions *completions, brood_result *resul
 
 void completions_deliver(brood_result *result)
 {
-        struct brood_completions *completions = result->completions;
+        struct result_extra *extra = result->extra;
+        struct brood_completions *completions = extra->completions;
 
-        result->pending = false;
-        link_remove(&result->waiting);
-        link_remove(&result->link);
-        link_append(&completions->ended, &result->link);
+        extra->pending = false;
+        link_remove(&extra->waiting);
+        link_remove(&extra->link);
+        link_append(&completions->ended, &extra->link);
         if (completions->ended_count++ == 0 && completions->event >= 0)
                 eventfd_raise(completions->event);
 }
 
 void completions_forget(brood_result *result)
 {
-        struct brood_completions *completions = result->completions;
+        struct result_extra *extra = result->extra;
+        struct brood_completions *completions = result_completions(result);
 
         if (completions == NULL)
                 return;
-        result->completions = NULL;
-        link_remove(&result->link);
+        extra->completions = NULL;
+        link_remove(&extra->link);
         completions->count--;
-        if (result->pending)
-                link_remove(&result->waiting);
+        if (extra->pending)
+                link_remove(&extra->waiting);
         else if (--completions->ended_count == 0 && completions->event >= 0)
                 eventfd_lower(completions->event);
-        result->pending = false;
+        extra->pending = false;
         /* Whoever waits for the next one may have waited for this. */
         if (completions->count == 0)
                 ended_wake(completions->pool);
@@ -77,7 +80,7 @@ brood_result *completions_take(struct brood_completions *completions)
 
         if (link == NULL)
                 return NULL;
-        brood_result *result = link_of(link, brood_result, link);
+        brood_result *result = link_of(link, struct result_extra, link)->result;
         completions_forget(result);
         return result;
 }
@@ -91,13 +94,13 @@ void completions_drop(struct brood_completions *completions)
                 for (;;) {
                         pthread_mutex_lock(&pool->mutex);
                         struct link *link = link_first(lists[i]);
-                        brood_result *result = link == NULL ? NULL : link_of(link, brood_result, link);
+                        brood_result *result = link == NULL ? NULL : link_of(link, struct result_extra, link)->result;
                         if (result != NULL)
                                 completions_forget(result);
                         pthread_mutex_unlock(&pool->mutex);
                         if (result == NULL)
                                 break;
-                        if (result->owned)
+                        if (result->extra->owned)
                                 brood_result_free(result);
                 }
         }
@@ -152,9 +155,8 @@ int brood_completions_add(brood_completions *completions, brood_result *result)
         if (result == NULL || result->pool != completions->pool)
                 return -EINVAL;
         pthread_mutex_lock(&completions->pool->mutex);
-        if (result->completions != NULL)
-                r = -EBUSY;
-        else
+        r = result_completions(result) != NULL ? -EBUSY : result_extend(result);
+        if (r == 0)
                 completions_join(completions, result);
         pthread_mutex_unlock(&completions->pool->mutex);
         return r;
@@ -190,7 +192,7 @@ int brood_completions_next(brood_completions *completions, brood_result **ret_re
                 return r;
         if (next.result == NULL)
                 return -ENODATA;
-        next.result->owned = false;
+        next.result->extra->owned = false;
         *ret_result = next.result;
         return 0;
 }
@@ -263,7 +265,7 @@ void brood_completions_free(brood_completions *completions)
                 return;
         brood_pool *pool = completions->pool;
         /* In a forked child the lists may be those of a thread in the middle of a change. */
-        if (pool->owner == child_pid())
+        if (pool_is_ours(pool))
                 completions_drop(completions);
         completions_close(completions);
         pool_release(pool);

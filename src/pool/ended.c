@@ -64,20 +64,18 @@ void ended_note_death(brood_pool *pool, struct task *task, uint64_t ticket, uint
 /* A task has ended, and nobody will push it any more. */
 static void take(brood_pool *pool, uint32_t index)
 {
-        struct host_task *host_task = &pool->host_tasks[index];
-        brood_result *result = host_task->result;
+        brood_result *result = &pool->results[index];
 
-        host_task->listed = false;
-        host_task->result = NULL;
-        if (result == NULL)
-                pool_drop_task(pool, index, task_generation(load_acquire(&pool->tasks[index].state)));
-        else if (result->pending && result_settle_locked(result))
+        result->listed = false;
+        if (!result->held)
+                pool_drop_task(pool, result);
+        else if (result_is_pending(result) && result_settle_locked(result))
                 completions_deliver(result);
 }
 
 static bool is_listed_and_done(const brood_pool *pool, uint32_t index)
 {
-        return index < pool->tasks_made && pool->host_tasks[index].listed &&
+        return index < pool->tasks_made && pool->results[index].listed &&
                task_kind(load_acquire(&pool->tasks[index].state)) == TASK_DONE;
 }
 
@@ -88,7 +86,7 @@ static void take_what_has_ended(brood_pool *pool)
         struct link *next, *all = &pool->completions;
 
         for (struct link *link = all->next; link != all; link = next) {
-                brood_result *result = link_of(link, brood_result, waiting);
+                brood_result *result = link_of(link, struct result_extra, waiting)->result;
                 next = link->next;
                 if (result_settle_locked(result))
                         completions_deliver(result);
@@ -105,14 +103,14 @@ static void take_list(brood_pool *pool, uint32_t id)
                 if (!is_listed_and_done(pool, index))
                         break; /* a task that has run wild has written there */
                 id = load_relaxed(&pool->tasks[index].next_ended);
-                pool->host_tasks[index].next = oldest;
+                pool->results[index].next = oldest;
                 oldest = index;
                 /* Not twice, and not for ever. */
-                pool->host_tasks[index].listed = false;
+                pool->results[index].listed = false;
         }
         while (oldest != NO_TASK) {
                 uint32_t index = oldest;
-                oldest = pool->host_tasks[index].next;
+                oldest = pool->results[index].next;
                 take(pool, index);
         }
         if (id != 0)
@@ -162,19 +160,15 @@ void ended_collect(brood_pool *pool)
 
 void ended_list(brood_result *result)
 {
-        brood_pool *pool = result->pool;
-        struct host_task *host_task = &pool->host_tasks[result->index];
-        atomic_u64 *state = &pool->tasks[result->index].state;
+        atomic_u64 *state = &result_task(result)->state;
         uint64_t now;
 
-        if (!host_task->listed && result->outcome == BROOD_OUTCOME_PENDING) {
-                do
-                        now = load_seq_cst(state);
-                while (task_kind(now) != TASK_DONE && !cas_u64(state, now, now | TASK_LISTED));
-                host_task->listed = task_kind(now) != TASK_DONE;
-        }
-        if (host_task->listed)
-                host_task->result = result;
+        if (result->listed || result->outcome != BROOD_OUTCOME_PENDING)
+                return;
+        do
+                now = load_seq_cst(state);
+        while (task_kind(now) != TASK_DONE && !cas_u64(state, now, now | TASK_LISTED));
+        result->listed = task_kind(now) != TASK_DONE;
 }
 
 void ended_wake(brood_pool *pool)
@@ -203,7 +197,7 @@ static bool spin(brood_pool *pool)
         bool came = false;
 
         for (uint32_t i = 0; i < most && !came; i++) {
-                cpu_relax();
+                spin_pause(&pool->spin, i);
                 came = load_acquire(&pool->shared->ended) & ENDED_INDEX;
         }
         spin_adapt(&pool->spin, came);

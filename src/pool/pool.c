@@ -2,11 +2,11 @@
  *
  * pool/pool.c: the host's side: the pool made, looked at, resized, closed, ended.
  */
-#include "os/child.h"
 #include "os/clock.h"
 #include "os/cpu.h"
 #include "os/descriptors.h"
 #include "os/futex.h"
+#include "os/memfd.h"
 #include "os/options.h"
 #include "os/pidfd.h"
 #include "os/robust.h"
@@ -101,11 +101,11 @@ static void pool_destroy(brood_pool *pool)
                 ring_detach(&pool->ring);
         region_drop(&pool->region);
         /* In a forked child the arena's books may be those of a thread in the middle of a change; they are left alone. */
-        if (pool->owner == child_pid())
+        if (pool_is_ours(pool))
                 arena_drop(&pool->arena);
         module_map_drop(&pool->modules);
-        free(pool->host_tasks);
-        free(pool->free_tasks);
+        if (pool->results != NULL)
+                memory_unmap(pool->results, pool->options.max_tasks * sizeof *pool->results);
         pthread_mutex_destroy(&pool->mutex);
         free(pool);
 }
@@ -134,10 +134,9 @@ static int pool_prepare(brood_pool *pool)
         pool->ring.watched = true;
         arena_init(&pool->arena, &pool->region, plan.arena, plan.end);
 
-        pool->host_tasks = calloc(pool->options.max_tasks, sizeof *pool->host_tasks);
-        pool->free_tasks = calloc(pool->options.max_tasks, sizeof *pool->free_tasks);
-        if (pool->host_tasks == NULL || pool->free_tasks == NULL)
-                return -ENOMEM;
+        r = memory_reserve(pool->options.max_tasks * sizeof *pool->results, (void **)&pool->results);
+        if (r < 0)
+                return r;
         r = module_map_take(&pool->modules);
         if (r < 0)
                 return r;
@@ -173,14 +172,17 @@ int brood_pool_new_sized(brood_pool **ret_pool, const brood_pool_options *option
         r = check_options(&known);
         if (r < 0)
                 return r;
+        r = process_mark_init();
+        if (r < 0)
+                return r;
         brood_pool *pool = calloc(1, sizeof *pool);
         if (pool == NULL)
                 return -ENOMEM;
         pool->options = known;
         pool->region = (struct region)REGION_NONE;
         pool->doorbell = pool->bell = -1;
-        pool->owner = child_pid();
-        pool->dropped = pool->dropped_end = NO_TASK;
+        pool->owner = process_mark();
+        pool->free_tasks = pool->dropped = pool->dropped_end = NO_TASK;
         pool->references = 1;
         link_init(&pool->completions);
         completions_init(&pool->callbacks, pool);
@@ -199,7 +201,7 @@ int pool_check(const brood_pool *pool)
 {
         if (pool == NULL)
                 return -EINVAL;
-        return pool->owner == child_pid() ? 0 : -EPERM;
+        return pool_is_ours(pool) ? 0 : -EPERM;
 }
 
 void pool_hold(brood_pool *pool)
@@ -209,18 +211,24 @@ void pool_hold(brood_pool *pool)
         pthread_mutex_unlock(&pool->mutex);
 }
 
+void pool_release_locked(brood_pool *pool)
+{
+        bool last = --pool->references == 0;
+
+        pthread_mutex_unlock(&pool->mutex);
+        if (last)
+                pool_destroy(pool);
+}
+
 void pool_release(brood_pool *pool)
 {
         /* In a forked child the mutex may be held by a thread that is not there; but nobody else uses the handle there. */
-        bool shared = pool->owner == child_pid();
-
-        if (shared)
+        if (pool_is_ours(pool)) {
                 pthread_mutex_lock(&pool->mutex);
-        bool last = --pool->references == 0;
-        if (shared)
-                pthread_mutex_unlock(&pool->mutex);
-        if (last)
+                pool_release_locked(pool);
+        } else if (--pool->references == 0) {
                 pool_destroy(pool);
+        }
 }
 
 void brood_pool_free(brood_pool *pool)

@@ -8,6 +8,7 @@
 #include <brood/completions.h>
 #include <brood/pool.h>
 
+#include "os/atfork.h"
 #include "os/module.h"
 #include "pool/arena.h"
 #include "pool/list.h"
@@ -18,15 +19,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdalign.h>
-
-/* What the host keeps of a task beside the shared record; where the two might differ, this is what it believes. */
-struct host_task {
-        struct arena_block block; /* arguments, then room for the result */
-        size_t out, room;         /* that room: its offset in the region, and its size */
-        uint32_t next;            /* in the list of dropped ones, or of those just taken from `ended` */
-        bool listed;              /* its end will be announced, and was not yet seen: so it is not given out again */
-        brood_result *result;     /* of a listed one; NULL: freed */
-};
 
 enum { NO_TASK = UINT32_MAX };
 
@@ -53,9 +45,9 @@ struct brood_pool {
         brood_pool_options options; /* with the defaults filled in */
         atomic_u32 processes;       /* how many workers there are to be... */
         atomic_u32 processes_most;  /* ...and have been at most */
-        pid_t owner;
-        int doorbell; /* an event that the host raises for the keeper */
-        int bell;     /* an event that workers and keeper raise for the host, see pool/result.c */
+        uint64_t owner;             /* the mark of its process (os/atfork.h) */
+        int doorbell;               /* an event that the host raises for the keeper */
+        int bell;                   /* an event that workers and keeper raise for the host, see pool/result.c */
         brood_process *keeper;
         struct module_map modules;
         struct spin spin; /* before sleeping on a result */
@@ -63,9 +55,9 @@ struct brood_pool {
         pthread_mutex_t mutex; /* guards what follows */
         size_t references;     /* the pool's handle, if it is not yet freed, each result and each map */
         struct arena arena;
-        struct host_task *host_tasks;
-        uint32_t *free_tasks;
-        size_t free_count, tasks_made;
+        struct brood_result *results; /* one for each task; of those that were never made, the memory is not touched */
+        uint32_t free_tasks;          /* the first of a list */
+        size_t tasks_made;
         size_t ring_committed, tasks_committed; /* bytes that have memory behind them */
         size_t workers_committed;
         size_t puts;                        /* how far into the ring's first lap */
@@ -81,25 +73,42 @@ struct brood_pool {
 
 typedef void brood_result_callback(brood_result *result, void *arg);
 
-struct brood_result {
-        brood_pool *pool;
-        uint32_t index, generation;
-        int outcome; /* once it is not PENDING it stays: guarded by the pool's mutex */
-        int64_t value;
-        pid_t worker;
-        int exitcode;
-        bool canceled; /* by brood_result_cancel() */
-        int poller;    /* what brood_result_fileno() gives away, or -1: guarded by the mutex, too */
-        char *reason;  /* made by the first brood_result_reason(); or NULL */
-
-        struct brood_completions *completions; /* that it waits in, or has ended in; or NULL: guarded by it, too */
+/* What few results have. */
+struct result_extra {
+        brood_result *result;                  /* whose it is */
+        struct brood_completions *completions; /* that it waits in, or has ended in; or NULL */
         struct link link;                      /* in one of its lists */
         struct link waiting;                   /* in pool->completions, while it is pending there */
         bool pending, owned;                   /* it is; it belongs to the completions, until it is taken */
         bool lent;                             /* its callback is running, and it is freed after that */
         brood_result_callback *callback, *error_callback;
         void *callback_arg;
+        char *reason; /* made by the first brood_result_reason(); or NULL */
 };
+
+/* What the host keeps of a task beside the shared record, which at the same time is the handle of its result.  Where the two might
+ * differ, this is what the host believes.  Guarded by the pool's mutex; but what the task ended with stays once `outcome` is not
+ * PENDING, and may be read without. */
+struct brood_result {
+        brood_pool *pool;
+        size_t block; /* arguments, then room for the result: an offset in the region; 0: they lie in the task itself */
+        int64_t value;
+        struct result_extra *extra; /* or NULL */
+        uint32_t generation;
+        uint32_t next;      /* in the list of free ones, of dropped ones, or of those just taken from `ended` */
+        uint32_t out, room; /* the room: its distance from the arguments, and its size; in units of OUT_UNIT */
+        pid_t worker;
+        int exitcode;
+        int poller;       /* what brood_result_fileno() gives away; or -1 */
+        uint8_t outcome;  /* an enum brood_outcome */
+        uint8_t class;    /* of the block */
+        bool held;        /* somebody has the handle */
+        bool listed : 1,  /* its end will be announced, and was not yet seen: so it is not given out again */
+            canceled : 1; /* by brood_result_cancel() */
+};
+static_assert(sizeof(struct brood_result) == 64, "one cache line");
+
+enum { OUT_UNIT = 16 };
 
 /* What a new task is to do; see struct task. */
 struct order {
@@ -116,6 +125,12 @@ struct order {
 
 /* Hand an order in: 0 and a result with one reference on the pool; or the errors of brood_pool_apply_async(). */
 int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_result);
+
+/* Whether this is the process that made the pool. */
+static inline bool pool_is_ours(const brood_pool *pool)
+{
+        return pool->owner == process_mark();
+}
 
 /* Whether this process may use the pool: 0, -EINVAL, -EPERM. */
 int pool_check(const brood_pool *pool);
@@ -139,8 +154,8 @@ void result_message(const brood_result *result, char message[BROOD_TASK_MESSAGE_
 /* The bytes that the task wrote; valid after it has ended well, until the result is freed. */
 const void *result_bytes(const brood_result *result);
 
-/* Give a task back, or remember it as dropped if it has not ended; the mutex is held. */
-void pool_drop_task(brood_pool *pool, uint32_t index, uint32_t generation);
+/* Nobody has the handle any more: give the task back, or remember it as dropped if it has not ended; the mutex is held. */
+void pool_drop_task(brood_pool *pool, brood_result *result);
 
 /* Put memory behind the first `need` bytes at `offset`, step by step; the mutex is held. */
 int pool_commit_upto(brood_pool *pool, size_t offset, size_t *committed, size_t need);
@@ -151,20 +166,48 @@ void pool_hold(brood_pool *pool);
 /* One reference less; with the last one the pool's memory goes.  The mutex is not held. */
 void pool_release(brood_pool *pool);
 
+/* The same; the mutex is held, and is given up. */
+void pool_release_locked(brood_pool *pool);
+
+static inline uint32_t result_index(const brood_result *result)
+{
+        return (uint32_t)(result - result->pool->results);
+}
+
+static inline struct task *result_task(const brood_result *result)
+{
+        return &result->pool->tasks[result_index(result)];
+}
+
+/* The completions that it waits in, or has ended in; or NULL. */
+static inline struct brood_completions *result_completions(const brood_result *result)
+{
+        return result->extra != NULL ? result->extra->completions : NULL;
+}
+
+/* It waits in some, and has not been found to have ended. */
+static inline bool result_is_pending(const brood_result *result)
+{
+        return result->extra != NULL && result->extra->pending;
+}
+
+/* Have its extra part: 0 or -ENOMEM. */
+int result_extend(brood_result *result);
+
 static inline struct task *ticket_task(const brood_pool *pool, uint64_t ticket)
 {
         return &pool->tasks[ticket_index(ticket) % pool->options.max_tasks];
 }
 
 /* On what terms a task runs, NULL if on none.  A task that has run wild may have written over the offset. */
-static inline const struct task_terms *pool_terms(const brood_pool *pool, const struct task *task)
+static inline struct task_terms *pool_terms(const brood_pool *pool, const struct task *task)
 {
         uint64_t offset = load_relaxed(&task->terms);
 
         if (offset == 0 || offset % alignof(struct task_terms) != 0 || offset >= pool->region.size ||
             pool->region.size - offset < sizeof(struct task_terms))
                 return NULL;
-        return (const struct task_terms *)region_at(&pool->region, offset);
+        return (struct task_terms *)region_at(&pool->region, offset);
 }
 
 /* What a task is sent when it passes its soft limit. */

@@ -18,14 +18,13 @@ static const struct task *ended_task(const brood_result *result)
 {
         bool by_task = result->outcome != BROOD_OUTCOME_CANCELED && result->outcome != BROOD_OUTCOME_BROKEN;
 
-        return by_task ? &result->pool->tasks[result->index] : NULL;
+        return by_task ? result_task(result) : NULL;
 }
 
 void result_message(const brood_result *result, char message[BROOD_TASK_MESSAGE_MAX])
 {
         const struct task *task = ended_task(result);
-        size_t size = task != NULL && result->value < 0 ? task->message : 0,
-               room = result->pool->host_tasks[result->index].room;
+        size_t size = task != NULL && result->value < 0 ? task->message : 0, room = (size_t)result->room * OUT_UNIT;
 
         if (size > room || size >= BROOD_TASK_MESSAGE_MAX)
                 size = 0;
@@ -39,14 +38,17 @@ static void take_measures(brood_result_report *report, const brood_pool *pool, c
         const struct task_terms *terms = pool_terms(pool, task);
 
         report->attempts = (int)task->retried + 1;
-        report->peak_memory = task->peak_memory;
-        if (terms == NULL)
+        if (terms == NULL) {
+                if (report->exitcode != 0 || report->outcome == BROOD_OUTCOME_EXITED)
+                        report->peak_memory = task->peak_memory;
                 return;
+        }
         report->measured = true;
         report->queued_ns = terms->queued;
-        report->started_ns = task->started;
-        report->ended_ns = task->ended;
-        report->cpu_ns = task->cpu;
+        report->started_ns = terms->started;
+        report->ended_ns = terms->ended;
+        report->cpu_ns = terms->cpu;
+        report->peak_memory = terms->peak_memory;
 }
 
 int brood_result_report_sized(brood_result *result, brood_result_report *ret_report, size_t size)
@@ -108,6 +110,16 @@ static void describe(const brood_result *result, char *text, size_t room)
         }
 }
 
+static int reason_room(brood_result *result, size_t room)
+{
+        pthread_mutex_lock(&result->pool->mutex);
+        int r = result_extend(result);
+        if (r == 0 && result->extra->reason == NULL)
+                result->extra->reason = malloc(room);
+        pthread_mutex_unlock(&result->pool->mutex);
+        return r < 0 || result->extra->reason == NULL ? -ENOMEM : 0;
+}
+
 const char *brood_result_reason(brood_result *result)
 {
         enum { REASON_ROOM = POOL_REASON_MAX + BROOD_TASK_MESSAGE_MAX };
@@ -125,10 +137,8 @@ const char *brood_result_reason(brood_result *result)
         default:
                 break;
         }
-        if (result->reason == NULL)
-                result->reason = malloc(REASON_ROOM);
-        if (result->reason == NULL)
+        if (reason_room(result, REASON_ROOM) < 0)
                 return brood_strerror((int)result->value);
-        describe(result, result->reason, REASON_ROOM);
-        return result->reason;
+        describe(result, result->extra->reason, REASON_ROOM);
+        return result->extra->reason;
 }

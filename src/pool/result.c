@@ -21,7 +21,6 @@
  * made, becomes level-triggered in it.  The keeper's pidfd is in there too, for the end of the pool; the kernel marks its
  * life word before that.
  */
-#include "os/child.h"
 #include "os/clock.h"
 #include "os/descriptors.h"
 #include "os/futex.h"
@@ -36,11 +35,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct task *task_of(const brood_result *result)
-{
-        return &result->pool->tasks[result->index];
-}
-
 static int check(const brood_result *result)
 {
         return result == NULL ? -EINVAL : pool_check(result->pool);
@@ -51,13 +45,12 @@ static void take_outcome(brood_result *result, const struct task *task)
 {
         int outcome = task->outcome;
         int64_t value = task->value;
-        bool ok = outcome == BROOD_OUTCOME_OK && value >= 0 &&
-                  (uint64_t)value <= result->pool->host_tasks[result->index].room;
+        bool ok = outcome == BROOD_OUTCOME_OK && value >= 0 && (uint64_t)value <= (uint64_t)result->room * OUT_UNIT;
         bool failed = ((outcome >= BROOD_OUTCOME_ERROR && outcome <= BROOD_OUTCOME_SIGNALED) ||
                        (outcome >= BROOD_OUTCOME_TIME && outcome <= BROOD_OUTCOME_MEMORY)) &&
                       value < 0;
 
-        result->outcome = ok || failed ? outcome : BROOD_OUTCOME_ERROR;
+        result->outcome = (uint8_t)(ok || failed ? outcome : BROOD_OUTCOME_ERROR);
         result->value = ok || failed ? value : -EUCLEAN;
         result->worker = (pid_t)task->worker;
         result->exitcode = task->exitcode;
@@ -72,7 +65,7 @@ static void stay_readable(const brood_result *result)
 
 bool result_settle_locked(brood_result *result)
 {
-        struct task *task = task_of(result);
+        struct task *task = result_task(result);
 
         if (result->outcome != BROOD_OUTCOME_PENDING)
                 return true;
@@ -105,11 +98,11 @@ static bool settled(brood_result *result)
 static int wait_for_end(brood_result *result, int64_t deadline)
 {
         brood_pool *pool = result->pool;
-        atomic_u64 *state = &task_of(result)->state;
+        atomic_u64 *state = &result_task(result)->state;
         atomic_u32 *life = &pool->shared->life;
 
         for (uint32_t i = 0, most = load_relaxed(&pool->spin.length); i < most; i++) {
-                cpu_relax();
+                spin_pause(&pool->spin, i);
                 if (task_kind(load_acquire(state)) == TASK_DONE) {
                         spin_adapt(&pool->spin, true);
                         return settled(result) ? 0 : -EAGAIN;
@@ -143,7 +136,7 @@ static bool is_told(void *arg)
 {
         brood_result *result = arg;
 
-        return result_settle_locked(result) && result->completions != &result->pool->callbacks;
+        return result_settle_locked(result) && result_completions(result) != &result->pool->callbacks;
 }
 
 /* The same while callbacks are to be run: all ends must be found in one place, so that of this task, too. */
@@ -174,7 +167,10 @@ int result_settle(brood_result *result, int timeout_ms)
 
 const void *result_bytes(const brood_result *result)
 {
-        return region_at(&result->pool->region, result->pool->host_tasks[result->index].out);
+        const void *arg =
+            result->block != 0 ? region_at(&result->pool->region, result->block) : result_task(result)->place;
+
+        return (const char *)arg + (size_t)result->out * OUT_UNIT;
 }
 
 ssize_t brood_result_get(brood_result *result, void *buf, size_t room, int timeout_ms)
@@ -260,7 +256,7 @@ static uint64_t mark_canceled(struct task *task, bool running)
 static int cancel(brood_result *result, bool running)
 {
         brood_pool *pool = result->pool;
-        struct task *task = task_of(result);
+        struct task *task = result_task(result);
 
         if (result_settle_locked(result))
                 return -EALREADY;
@@ -275,7 +271,7 @@ static int cancel(brood_result *result, bool running)
         result->value = -ECANCELED;
         result->canceled = true;
         stay_readable(result);
-        if (result->pending)
+        if (result_is_pending(result))
                 completions_deliver(result);
         /* The worker is to be killed; or the keeper may have the task, to try it again later. */
         if (task_kind(before) == TASK_RUNNING || load_relaxed(&task->terms) != 0)
@@ -299,13 +295,23 @@ int brood_result_cancel(brood_result *result, bool running)
         return r;
 }
 
+int result_extend(brood_result *result)
+{
+        if (result->extra == NULL)
+                result->extra = calloc(1, sizeof *result->extra);
+        if (result->extra == NULL)
+                return -ENOMEM;
+        result->extra->result = result;
+        return 0;
+}
+
 int result_watch(brood_result *result, int poller)
 {
         int r = check(result);
 
         if (r < 0)
                 return r;
-        atomic_u64 *state = &task_of(result)->state;
+        atomic_u64 *state = &result_task(result)->state;
         uint64_t now;
         do
                 now = load_seq_cst(state);
@@ -344,22 +350,26 @@ int brood_result_fileno(brood_result *result)
 
 void *brood_result_callback_arg(const brood_result *result)
 {
-        return result == NULL ? NULL : result->callback_arg;
+        return result == NULL || result->extra == NULL ? NULL : result->extra->callback_arg;
 }
 
 void brood_result_free(brood_result *result)
 {
-        if (result == NULL || result->lent)
+        if (result == NULL || (result->extra != NULL && result->extra->lent))
                 return;
         brood_pool *pool = result->pool;
-        if (pool->owner == child_pid()) {
+        struct result_extra *extra = result->extra;
+        descriptor_close(&result->poller);
+        if (pool_is_ours(pool)) {
                 pthread_mutex_lock(&pool->mutex);
                 completions_forget(result);
-                pool_drop_task(pool, result->index, result->generation);
-                pthread_mutex_unlock(&pool->mutex);
+                result->extra = NULL;
+                pool_drop_task(pool, result);
+                pool_release_locked(pool);
+        } else {
+                pool_release(pool);
         }
-        descriptor_close(&result->poller);
-        pool_release(pool);
-        free(result->reason);
-        free(result);
+        if (extra != NULL)
+                free(extra->reason);
+        free(extra);
 }

@@ -30,6 +30,7 @@
  *   task.state              as above                          all               -
  *   task, first line;       the host while FREE               workers, keeper   while QUEUED and RUNNING
  *   its terms
+ *   its terms' second part  as the task's second line
  *   task.retried            the host while FREE; the keeper   keeper, host      DONE
  *                           before RUNNING -> QUEUED
  *   task, second line       the worker while RUNNING; the     host              DONE
@@ -175,33 +176,37 @@ static inline uint32_t task_worker(uint64_t state)
         return (uint32_t)(state >> 16) & 0xffff;
 }
 
+enum { TASK_PLACE = 32 };
+
 /* What a task is: one call of a function on `arg_size` bytes; or, if `items` is not 0, one call for each of so many items of
  * `arg_size` bytes, each with `room` bytes for its result. */
 struct task {
         _Alignas(64) atomic_u64 state;
         uint64_t function;
-        uint64_t arg; /* offsets in the region */
+        uint64_t arg; /* offsets in the region: in the arena, or in `place` */
         uint64_t out;
         uint64_t arg_size;
         uint64_t room;
         uint64_t items;
         atomic_u64 terms; /* the offset of its struct task_terms; 0: it has none */
 
-        int64_t value;    /* the size of the result, or a negative errno */
-        int32_t outcome;  /* an enum brood_outcome */
-        int32_t exitcode; /* of a worker that died */
-        uint32_t worker;  /* the pid that ran it */
-        uint32_t retried; /* how often it has been tried again */
-        int64_t started;  /* with terms: when it was tried last, and when that ended; in ns */
-        int64_t ended;
-        int64_t cpu;           /* with terms: the CPU time of that, in ns */
-        int64_t peak_memory;   /* with terms, or of a worker that died: of the worker, in bytes */
+        int64_t value;         /* the size of the result, or a negative errno */
+        int32_t outcome;       /* an enum brood_outcome */
+        int32_t exitcode;      /* of a worker that died */
+        uint32_t worker;       /* the pid that ran it */
+        uint32_t retried;      /* how often it has been tried again */
         uint32_t message;      /* bytes of a message about its own error, which lie in the room for the result */
         atomic_u32 next_ended; /* in the list of ended tasks: an index plus one; 0: the last */
+        union {
+                _Alignas(16) unsigned char place[TASK_PLACE]; /* of small arguments and a small result */
+                int64_t peak_memory; /* of a worker that died, in bytes; a task with terms has it there */
+        };
 };
-static_assert(sizeof(struct task) == 128 && offsetof(struct task, value) == 64, "two cache lines: before and after");
+static_assert(sizeof(struct task) == 128 && offsetof(struct task, value) == 64 && offsetof(struct task, place) == 96,
+              "two cache lines: before and after");
 
-/* On what terms a task runs: whatever is 0 is not limited.  It lies in the arena, behind the room for the result. */
+/* On what terms a task runs, whatever is 0 is not limited, and what it took.  It lies in the arena, behind the room for the
+ * result. */
 struct task_terms {
         int64_t queued; /* when it was handed in, in ns */
         uint64_t memory_limit;
@@ -211,7 +216,12 @@ struct task_terms {
         int32_t timeout_ms;
         int32_t cpu_ms;
         int32_t reserved;
+
+        int64_t started; /* when it was tried last, and when that ended; in ns */
+        int64_t ended;
+        int64_t cpu;         /* the CPU time of that, in ns */
+        int64_t peak_memory; /* of the worker, in bytes */
 };
-static_assert(sizeof(struct task_terms) == 40, "layout");
+static_assert(sizeof(struct task_terms) == 72, "layout");
 
 #endif

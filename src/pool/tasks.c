@@ -26,32 +26,35 @@ int pool_commit_upto(brood_pool *pool, size_t offset, size_t *committed, size_t 
         return r;
 }
 
-static void task_recycle(brood_pool *pool, uint32_t index)
+static void task_recycle(brood_result *result)
 {
-        uint64_t state = load_relaxed(&pool->tasks[index].state);
+        brood_pool *pool = result->pool;
+        struct task *task = result_task(result);
 
-        store_relaxed(&pool->tasks[index].state, task_state(task_generation(state), TASK_FREE, 0));
-        arena_free(&pool->arena, pool->host_tasks[index].block);
-        pool->free_tasks[pool->free_count++] = index;
+        store_relaxed(&task->state, task_state(result->generation, TASK_FREE, 0));
+        if (result->block != 0)
+                arena_free(&pool->arena, (struct arena_block){ .offset = result->block, .class = result->class });
+        result->next = pool->free_tasks;
+        pool->free_tasks = result_index(result);
 }
 
-void pool_drop_task(brood_pool *pool, uint32_t index, uint32_t generation)
+void pool_drop_task(brood_pool *pool, brood_result *result)
 {
-        uint64_t state = load_acquire(&pool->tasks[index].state); /* pairs with the exchange that ends a task */
+        uint64_t state = load_acquire(&result_task(result)->state); /* pairs with the exchange that ends a task */
 
-        if (pool->host_tasks[index].listed) {
-                pool->host_tasks[index].result = NULL;
+        result->held = false;
+        if (result->listed)
                 return; /* until its announcement is seen */
-        }
-        if (task_generation(state) != generation || task_kind(state) == TASK_DONE) {
-                task_recycle(pool, index);
+        if (task_generation(state) != result->generation || task_kind(state) == TASK_DONE) {
+                task_recycle(result);
                 return;
         }
-        pool->host_tasks[index].next = NO_TASK;
+        uint32_t index = result_index(result);
+        result->next = NO_TASK;
         if (pool->dropped == NO_TASK)
                 pool->dropped = index;
         else
-                pool->host_tasks[pool->dropped_end].next = index;
+                pool->results[pool->dropped_end].next = index;
         pool->dropped_end = index;
 }
 
@@ -59,11 +62,10 @@ void pool_drop_task(brood_pool *pool, uint32_t index, uint32_t generation)
 static void sweep_dropped(brood_pool *pool, size_t most)
 {
         while (most-- > 0 && pool->dropped != NO_TASK) {
-                uint32_t index = pool->dropped;
-                uint64_t state = load_acquire(&pool->tasks[index].state);
+                brood_result *result = &pool->results[pool->dropped];
 
-                pool->dropped = pool->host_tasks[index].next;
-                pool_drop_task(pool, index, task_generation(state));
+                pool->dropped = result->next;
+                pool_drop_task(pool, result);
         }
 }
 
@@ -73,35 +75,49 @@ static void sweep_all(brood_pool *pool)
         sweep_dropped(pool, pool->options.max_tasks);
 }
 
-static int task_alloc(brood_pool *pool, size_t size, uint32_t *ret_index)
+/* A task that was never used. */
+static brood_result *task_make(brood_pool *pool)
+{
+        if (pool_commit_upto(pool, pool->tasks_offset, &pool->tasks_committed,
+                             (pool->tasks_made + 1) * sizeof(struct task)) < 0)
+                return NULL;
+        brood_result *result = &pool->results[pool->tasks_made++];
+        result->pool = pool;
+        return result;
+}
+
+/* A task, and a block if it needs one of `size` bytes. */
+static int task_alloc(brood_pool *pool, size_t size, brood_result **ret_result)
 {
         enum { A_FEW = 4 };
-        uint32_t index;
+        struct arena_block block = { 0 };
 
         sweep_dropped(pool, A_FEW);
-        if (pool->free_count == 0 && pool->tasks_made == pool->options.max_tasks)
+        if (pool->free_tasks == NO_TASK && pool->tasks_made == pool->options.max_tasks) {
                 sweep_all(pool);
-        if (pool->free_count > 0) {
-                index = pool->free_tasks[--pool->free_count];
-        } else if (pool->tasks_made < pool->options.max_tasks) {
-                int r = pool_commit_upto(pool, pool->tasks_offset, &pool->tasks_committed,
-                                         (pool->tasks_made + 1) * sizeof(struct task));
-                if (r < 0)
+                if (pool->free_tasks == NO_TASK)
+                        return -ENOBUFS;
+        }
+        if (size > 0 && arena_alloc(&pool->arena, size, &block) < 0) {
+                sweep_all(pool);
+                if (arena_alloc(&pool->arena, size, &block) < 0)
                         return -ENOMEM;
-                index = (uint32_t)pool->tasks_made++;
+        }
+        brood_result *result;
+        if (pool->free_tasks != NO_TASK) {
+                result = &pool->results[pool->free_tasks];
+                pool->free_tasks = result->next;
         } else {
-                return -ENOBUFS;
+                result = task_make(pool);
+                if (result == NULL) {
+                        if (size > 0)
+                                arena_free(&pool->arena, block);
+                        return -ENOMEM;
+                }
         }
-        int r = arena_alloc(&pool->arena, size, &pool->host_tasks[index].block);
-        if (r < 0) {
-                sweep_all(pool);
-                r = arena_alloc(&pool->arena, size, &pool->host_tasks[index].block);
-        }
-        if (r < 0) {
-                pool->free_tasks[pool->free_count++] = index;
-                return r;
-        }
-        *ret_index = index;
+        result->block = block.offset;
+        result->class = (uint8_t)block.class;
+        *ret_result = result;
         return 0;
 }
 
@@ -127,121 +143,173 @@ static size_t ring_slots_used(const brood_pool *pool, const struct order *order)
         return pool->puts < slots && (order->terms == NULL || order->terms->retries == 0) ? pool->puts : slots;
 }
 
-/* What became of it, before anything has; and the terms, which lie behind the room for the result. */
-static void task_reset(brood_pool *pool, struct task *task, size_t end, const struct task_terms *terms)
+/* Where the parts of a task are, from its argument on. */
+struct parts {
+        size_t out, out_bytes, terms;
+        size_t block; /* 0: it needs none */
+};
+
+static int lay_out(struct parts *parts, const struct order *order)
 {
-        task->outcome = BROOD_OUTCOME_PENDING;
-        task->worker = 0;
-        task->exitcode = 0;
-        task->retried = 0;
-        task->message = 0;
-        task->started = task->ended = task->cpu = task->peak_memory = 0;
-        store_relaxed(&task->terms, terms != NULL ? end : 0);
-        if (terms != NULL)
-                memcpy(region_at(&pool->region, end), terms, sizeof *terms);
+        const size_t most = (size_t)UINT32_MAX * OUT_UNIT;
+        size_t items = order->items > 0 ? order->items : 1, arg_bytes, out_bytes;
+
+        if (__builtin_mul_overflow(order->arg_size, items, &arg_bytes) || arg_bytes > most ||
+            __builtin_mul_overflow(order->room, items, &out_bytes) || out_bytes > most)
+                return -ENOMEM;
+        parts->out = round_up(arg_bytes, OUT_UNIT);
+        parts->out_bytes = round_up(out_bytes, OUT_UNIT);
+        parts->terms = parts->out + parts->out_bytes;
+        parts->block = parts->terms;
+        if (order->terms != NULL)
+                parts->block += sizeof *order->terms;
+        else if (parts->block <= TASK_PLACE)
+                parts->block = 0;
+        return 0;
 }
 
-/* Fill in a task and put it into the ring: 0 and its index. */
-static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_index, uint32_t *ret_generation)
+/* The handle, and what became of the task, before anything has. */
+static void reset(brood_result *result, const struct order *order, const struct parts *parts)
 {
-        size_t items = order->items > 0 ? order->items : 1;
-        size_t arg_bytes, out_bytes, size;
+        struct task *task = result_task(result);
 
-        if (__builtin_mul_overflow(order->arg_size, items, &arg_bytes) ||
-            __builtin_mul_overflow(order->room, items, &out_bytes) || arg_bytes > SIZE_MAX / 4 ||
-            out_bytes > SIZE_MAX / 4)
-                return -ENOMEM;
-        size = round_up(arg_bytes, 16) + round_up(out_bytes, 16) + 16; /* never 0, and `out` lies inside */
+        result->value = 0;
+        result->extra = NULL;
+        result->out = (uint32_t)(parts->out / OUT_UNIT);
+        result->room = (uint32_t)(parts->out_bytes / OUT_UNIT);
+        result->worker = 0;
+        result->exitcode = 0;
+        result->poller = -1;
+        result->outcome = BROOD_OUTCOME_PENDING;
+        result->held = true;
+        result->listed = order->completions != NULL;
+        result->canceled = false;
+
+        task->value = 0;
+        task->outcome = BROOD_OUTCOME_PENDING;
+        task->exitcode = 0;
+        task->worker = 0;
+        task->retried = 0;
+        task->message = 0;
+}
+
+/* What the task is to do. */
+static void fill_in(brood_result *result, const struct order *order, const struct parts *parts)
+{
+        const struct region *region = &result->pool->region;
+        struct task *task = result_task(result);
+        size_t offset = result->block != 0 ? result->block : (size_t)((char *)task->place - (char *)region->head);
+
+        task->function = (uintptr_t)order->function;
+        task->arg = offset;
+        task->out = offset + parts->out;
+        task->arg_size = order->arg_size;
+        task->room = order->room;
+        task->items = order->items;
+        store_relaxed(&task->terms, order->terms != NULL ? offset + parts->terms : 0);
         if (order->terms != NULL)
-                size += sizeof *order->terms;
-        if (!workers_have(pool, order->calls != NULL ? order->calls : order->function))
-                return -ENOEXEC;
+                memcpy(region_at(region, offset + parts->terms), order->terms, sizeof *order->terms);
+        if (order->pack != NULL)
+                order->pack(region_at(region, offset), order->arg);
+        else if (order->arg_size > 0)
+                memcpy(region_at(region, offset), order->arg, order->arg_size * (order->items > 0 ? order->items : 1));
+}
 
-        uint32_t index;
-        int r = task_alloc(pool, size, &index);
+/* Put the ticket of a task that is QUEUED into the ring.  That has a place for every task there can be, so that this does not wait
+ * for a worker; but for the moment in which a dead one's stale ticket takes up a place, and that may be the pool's last. */
+static int put_ticket(brood_pool *pool, uint64_t ticket)
+{
+        enum { LOOK_MS = 100 };
+        int r;
+
+        do
+                r = ring_put(&pool->ring, &ticket, sizeof ticket, LOOK_MS);
+        while (r == -ETIMEDOUT && pool_usable(pool, false) == 0);
+        return r == -ETIMEDOUT ? pool_usable(pool, false) : r;
+}
+
+/* Take a task, fill it in and put it into the ring. */
+static int enqueue(brood_pool *pool, const struct order *order, brood_result **ret_result)
+{
+        struct parts parts;
+        brood_result *result;
+
+        int r = lay_out(&parts, order);
         if (r < 0)
                 return r;
+        if (!workers_have(pool, order->calls != NULL ? order->calls : order->function))
+                return -ENOEXEC;
+        r = task_alloc(pool, parts.block, &result);
+        if (r < 0)
+                return r;
+        struct task *task = result_task(result);
+        /* Not from the shared word, into which a task that has run wild may have written. */
+        result->generation++;
+        result->generation += result->generation == 0; /* so that no ticket is 0 */
         pool->puts++;
         r = pool_commit_upto(pool, pool->ring_offset, &pool->ring_committed,
                              ring_slots_used(pool, order) * sizeof(struct ring_slot));
         if (r < 0) {
-                task_recycle(pool, index);
+                task_recycle(result);
                 return -ENOMEM;
         }
-        struct task *task = &pool->tasks[index];
-        size_t offset = pool->host_tasks[index].block.offset;
-        uint32_t generation = task_generation(load_relaxed(&task->state)) + 1;
-        generation += generation == 0; /* so that no ticket is 0 */
-        struct host_task *host_task = &pool->host_tasks[index];
-        host_task->out = offset + round_up(arg_bytes, 16);
-        host_task->room = out_bytes;
-        host_task->listed = order->completions != NULL;
-        host_task->result = NULL;
-        task->function = (uintptr_t)order->function;
-        task->arg = offset;
-        task->out = host_task->out;
-        task->arg_size = order->arg_size;
-        task->room = order->room;
-        task->items = order->items;
-        task_reset(pool, task, host_task->out + round_up(out_bytes, 16), order->terms);
-        if (order->pack != NULL)
-                order->pack(region_at(&pool->region, offset), order->arg);
-        else if (arg_bytes > 0)
-                memcpy(region_at(&pool->region, offset), order->arg, arg_bytes);
-        store_release(&task->state, task_state(generation, TASK_QUEUED, 0) | (host_task->listed ? TASK_LISTED : 0));
-
-        /* The ring has a place for every task there can be, so that this does not wait for a worker; but for the moment in
-         * which a dead one's stale ticket takes up a place, and that may be the pool's last. */
-        enum { LOOK_MS = 100 };
-        uint64_t ticket = ticket_make(index, generation);
-        do
-                r = ring_put(&pool->ring, &ticket, sizeof ticket, LOOK_MS);
-        while (r == -ETIMEDOUT && pool_usable(pool, false) == 0);
-        if (r == -ETIMEDOUT)
-                r = pool_usable(pool, false);
+        reset(result, order, &parts);
+        fill_in(result, order, &parts);
+        store_release(&task->state,
+                      task_state(result->generation, TASK_QUEUED, 0) | (result->listed ? TASK_LISTED : 0));
+        r = put_ticket(pool, ticket_make(result_index(result), result->generation));
         if (r < 0) {
-                host_task->listed = false;
-                task_recycle(pool, index);
+                result->listed = false;
+                task_recycle(result);
                 return r;
         }
-        *ret_index = index;
-        *ret_generation = generation;
+        *ret_result = result;
+        return 0;
+}
+
+/* Enough of the extra part for what the order asks for: NULL if it needs none. */
+static int order_extra(const struct order *order, bool owned, struct result_extra **ret_extra)
+{
+        *ret_extra = NULL;
+        if (order->completions == NULL && order->callback_arg == NULL)
+                return 0;
+        struct result_extra *extra = calloc(1, sizeof *extra);
+        if (extra == NULL)
+                return -ENOMEM;
+        extra->callback = order->callback;
+        extra->error_callback = order->error_callback;
+        extra->callback_arg = order->callback_arg;
+        extra->owned = owned;
+        *ret_extra = extra;
         return 0;
 }
 
 int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_result)
 {
-        uint32_t index = 0, generation = 0;
+        struct result_extra *extra;
         brood_result *result = NULL;
 
-        if (ret_result != NULL || order->completions != NULL) {
-                result = calloc(1, sizeof *result);
-                if (result == NULL)
-                        return -ENOMEM;
-                result->pool = pool;
-                result->poller = -1;
-                result->callback = order->callback;
-                result->error_callback = order->error_callback;
-                result->callback_arg = order->callback_arg;
-                result->owned = ret_result == NULL;
-        }
+        int r = order_extra(order, ret_result == NULL, &extra);
+        if (r < 0)
+                return r;
         pthread_mutex_lock(&pool->mutex);
-        int r = pool_usable(pool, true);
+        r = pool_usable(pool, true);
         if (r == 0)
-                r = enqueue(pool, order, &index, &generation);
-        if (r == 0 && result != NULL) {
+                r = enqueue(pool, order, &result);
+        if (r == 0 && (ret_result != NULL || order->completions != NULL)) {
                 pool->references++;
-                result->index = index;
-                result->generation = generation;
+                result->extra = extra;
+                if (extra != NULL)
+                        extra->result = result;
                 if (order->completions != NULL)
                         completions_join(order->completions, result);
-        } else if (r == 0) {
-                pool_drop_task(pool, index, generation);
+        } else {
+                if (r == 0)
+                        pool_drop_task(pool, result);
+                free(extra);
         }
         pthread_mutex_unlock(&pool->mutex);
-        if (r < 0)
-                free(result);
-        else if (ret_result != NULL)
+        if (r == 0 && ret_result != NULL)
                 *ret_result = result;
         return r;
 }

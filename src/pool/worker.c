@@ -161,7 +161,7 @@ static bool begin(const struct worker *worker, struct task *task, uint64_t ticke
         return false;
 }
 
-static void run_on_terms(struct worker *worker, struct task *task, const struct task_terms *terms)
+static void run_on_terms(struct worker *worker, struct task *task, struct task_terms *terms)
 {
         struct limits limits;
 
@@ -170,10 +170,10 @@ static void run_on_terms(struct worker *worker, struct task *task, const struct 
         limits_lift(&limits);
         if (terms->memory_limit > 0 && task->value == -ENOMEM)
                 task->outcome = BROOD_OUTCOME_MEMORY;
-        task->started = (int64_t)load_relaxed(&worker->slot->started);
-        task->ended = clock_now();
-        task->cpu = usage_cpu() - (int64_t)load_relaxed(&worker->slot->cpu);
-        task->peak_memory = usage_peak_memory();
+        terms->started = (int64_t)load_relaxed(&worker->slot->started);
+        terms->ended = clock_now();
+        terms->cpu = usage_cpu() - (int64_t)load_relaxed(&worker->slot->cpu);
+        terms->peak_memory = usage_peak_memory();
 }
 
 /* RUNNING -> DONE.  False: this worker is to take no other task. */
@@ -208,7 +208,7 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
         if (!begun)
                 return true;
         task->worker = worker->pid;
-        const struct task_terms *terms = pool_terms(worker->pool, task);
+        struct task_terms *terms = pool_terms(worker->pool, task);
         if (terms == NULL)
                 run(worker->pool, task);
         else

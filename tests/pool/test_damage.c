@@ -52,7 +52,7 @@ static void test_damaged_outcomes(void **state)
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
                 brood_result *result;
                 assert_int_equal(brood_pool_apply_async(pool, &result, answer_task, NULL, 0), 0);
-                struct task *task = &pool->tasks[result->index];
+                struct task *task = result_task(result);
                 assert_true(support_until(has_ended, &task->state, CHECK_HANG_MS));
                 task->value = cases[i].value;
                 task->outcome = cases[i].outcome;

@@ -9,6 +9,7 @@
 #include "step.h"
 #include "tasks.h"
 
+#include "os/descriptors.h"
 #include "pool/ended.h"
 
 enum {
@@ -27,7 +28,7 @@ struct scene {
 /* What a worker does when it ends a task, up to where it tells. */
 static void end_task(brood_result *result)
 {
-        struct task *task = &result->pool->tasks[result->index];
+        struct task *task = result_task(result);
         task->worker = (uint32_t)getpid();
         task->value = 0;
         task->outcome = BROOD_OUTCOME_OK;
@@ -39,8 +40,9 @@ static void end_task(brood_result *result)
 static void tell(void *arg)
 {
         struct scene *scene = arg;
-        struct task *task = &scene->pool->tasks[scene->results[0]->index];
-        ended_tell(scene->pool, task, TASK_WAITED | TASK_WATCHED | TASK_LISTED);
+        struct task *task = result_task(scene->results[0]);
+        if (ended_tell(scene->pool, task, TASK_WAITED | TASK_WATCHED | TASK_LISTED))
+                eventfd_raise(scene->pool->bell);
 }
 
 static void scene_begin(struct scene *scene, int stage)
@@ -59,7 +61,7 @@ static void scene_begin(struct scene *scene, int stage)
         end_task(scene->results[0]);
         if (stage & 1) {
                 end_task(scene->results[1]);
-                ended_tell(scene->pool, &scene->pool->tasks[scene->results[1]->index], TASK_LISTED);
+                ended_tell(scene->pool, result_task(scene->results[1]), TASK_LISTED);
         }
         if (stage & 2)
                 atomic_fetch_or(&scene->pool->shared->ended, ENDED_SLEEPERS);
@@ -83,16 +85,16 @@ static void scene_end(struct scene *scene, int stage, bool look_before)
 {
         brood_result *result = scene->results[0];
         int others = 0, times = look_before ? look(scene, &others) : 0;
-        ended_note_death(scene->pool, &scene->pool->tasks[result->index],
-                         ticket_make(result->index, result->generation), NUMBER);
+        ended_note_death(scene->pool, result_task(result), ticket_make(result_index(result), result->generation),
+                         NUMBER);
         times += look(scene, &others);
         assert_int_equal(times, 1);
         assert_int_equal(others, stage & 1);
-        assert_false(scene->pool->host_tasks[result->index].listed);
+        assert_false(result->listed);
         assert_int_equal(brood_result_outcome(result), BROOD_OUTCOME_OK);
         /* Noted twice: it is the past. */
-        ended_note_death(scene->pool, &scene->pool->tasks[result->index],
-                         ticket_make(result->index, result->generation), NUMBER);
+        ended_note_death(scene->pool, result_task(result), ticket_make(result_index(result), result->generation),
+                         NUMBER);
         assert_int_equal(look(scene, &others), 0);
         /* The other one ends as tasks do, and is found; the tickets of those that were played are thrown away. */
         atomic_store(&tasks_page->gate, 1);
@@ -160,7 +162,7 @@ static void test_a_damaged_list(void **state)
                 assert_int_equal(brood_completions_add(completions, results[0]), 0);
                 assert_int_equal(brood_completions_add(completions, results[1]), 0);
                 if (i % 2)
-                        store_seq_cst(&pool->tasks[results[0]->index].next_ended, ids[i / 2]);
+                        store_seq_cst(&result_task(results[0])->next_ended, ids[i / 2]);
                 else
                         store_seq_cst(&pool->shared->ended, ids[i / 2] | ENDED_DEATHS);
                 for (int j = 0; j < 2; j++) {
