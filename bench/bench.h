@@ -186,6 +186,20 @@ static inline uint64_t bench_warmup(uint64_t count)
         return count / 10 ? count / 10 : 1;
 }
 
+static inline int bench_compare(const void *a, const void *b)
+{
+        double x = *(const double *)a, y = *(const double *)b;
+
+        return (x > y) - (x < y);
+}
+
+/* The median of `count` numbers, which are sorted by that. */
+static inline double bench_median(double *each, size_t count)
+{
+        qsort(each, count, sizeof *each, bench_compare);
+        return count % 2 ? each[count / 2] : (each[count / 2 - 1] + each[count / 2]) / 2;
+}
+
 /* Shared anonymous memory, zeroed and already touched: no timed run pays for a first page fault. */
 static inline void *bench_shared(size_t size)
 {

@@ -10,15 +10,20 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 
 # The programs of those peers of a figure that are not in the stem's own.
 PROGRAM_OF = {
-    "boost": "queue_boost",
-    "ck": "queue_ck",
-    "ck-spsc": "queue_ck",
-    "futex": "queue_kernel",
-    "mq": "queue_kernel",
-    "pipe": "queue_kernel",
-    "seqpacket": "queue_kernel",
-    "zmq": "queue_zmq",
+    "pool": {"glib": "pool_glib", "openmp": "pool_openmp"},
+    "queue": {
+        "boost": "queue_boost",
+        "ck": "queue_ck",
+        "ck-spsc": "queue_ck",
+        "futex": "queue_kernel",
+        "mq": "queue_kernel",
+        "pipe": "queue_kernel",
+        "seqpacket": "queue_kernel",
+        "zmq": "queue_zmq",
+    },
 }
+# The peers that are written in Python.
+PYTHON_PEERS = ("multiprocessing", "billiard", "executor", "joblib")
 
 
 class Figure:
@@ -35,18 +40,15 @@ class Figure:
 
 
 def all_figures(builddir, corpus):
-    def c(stem, peer, count, smoke_count):
-        return Program(peer, [str(builddir / "bench" / f"bench-{stem}")], count, smoke_count)
-
-    def python(stem, count, smoke_count):
-        return Program("multiprocessing", [SYSTEM_PYTHON, str(HERE / "python" / f"mp_{stem}.py")], count, smoke_count)
+    def program_of(peer, stem, program):
+        if peer in PYTHON_PEERS:
+            return [SYSTEM_PYTHON, str(HERE / "python" / f"mp_{stem}.py")]
+        program = program or PROGRAM_OF.get(stem, {}).get(peer, stem)
+        return [str(builddir / "bench" / f"bench-{program}")]
 
     def figure(name, what, unit, higher, counts, program=None, **more):
         stem = name.split(".")[0]
-        peers = [
-            python(stem, *count) if peer == "multiprocessing" else c(program or PROGRAM_OF.get(peer, stem), peer, *count)
-            for peer, count in counts.items()
-        ]
+        peers = [Program(peer, program_of(peer, stem, program), *count) for peer, count in counts.items()]
         return Figure(name, what, unit, higher, peers, **more)
 
     words = str(builddir / "examples" / "wordcount")
@@ -147,16 +149,28 @@ def all_figures(builddir, corpus):
                {"brood": (20_000, 50), "socketpair": (20_000, 50), py: (10_000, 50)}, bars={"socketpair": 0.98}),
         figure("connection.round-trip", "64 bytes there and back over a connection, two CPUs", "us", False,
                {"brood": (20_000, 100), "socketpair": (20_000, 100), py: (5000, 50)}, cpus=2),
-        figure("pool.async", "no-op tasks, 10,000 outstanding, 2 workers", "task/s", True,
-               {"brood": (200_000, 500), "pipes": (200_000, 500), py: (10_000, 100)}),
-        figure("pool.one", "one no-op task there and back, 2 workers", "us", False,
-               {"brood": (5000, 50), "pipes": (5000, 50), py: (1000, 10)}),
-        figure("pool.map", "map over 1 M items of 8 bytes, 2 workers", "item/s", True,
-               {"brood": (1_000_000, 5000), "pipes": (1_000_000, 5000), py: (1_000_000, 1000)}),
-        figure("pool.start", "start, one task, stop, 2 workers", "ms", False,
-               {"brood": (50, 2), "pipes": (100, 2), py: (10, 1)}),
+        figure("pool.async", "no-op tasks, apply_async and get, 10,000 outstanding, 2 workers", "task/s", True,
+               {"brood": (400_000, 500), "pipes": (400_000, 500), "glib": (1_000_000, 500), "openmp": (5_000_000, 500),
+                "fork": (1000, 4), py: (20_000, 100), "executor": (10_000, 100), "joblib": (50_000, 100),
+                "billiard": (20_000, 100)},
+               bars={"pipes": 2, "glib": 0.7, py: 60}),
+        figure("pool.one", "one no-op task there and back, hot, 2 workers", "us", False,
+               {"brood": (50_000, 50), "pipes": (10_000, 50), "glib": (20_000, 50), "fork": (500, 4), py: (1000, 10),
+                "executor": (1000, 10), "joblib": (300, 4), "billiard": (1000, 10)}, bar=3),
+        figure("pool.one-asleep", "the same when all have slept, host and workers on two CPUs; futex: no pool", "us", False,
+               {"brood": (1000, 20), "futex": (1000, 20), "pipes": (1000, 20)}, bars={"futex": 1.2}, cpus=2),
+        figure("pool.map", "map over 10 M items of 8 bytes, automatic chunks, 2 workers (others: less, or ranges)", "item/s", True,
+               {"brood": (10_000_000, 5000), "pipes": (10_000_000, 5000), "glib": (10_000_000, 5000),
+                "openmp": (10_000_000, 5000), "fork": (10_000_000, 5000), py: (10_000_000, 1000),
+                "executor": (1_000_000, 1000), "joblib": (50_000, 100), "billiard": (1_000_000, 1000)},
+               bar=50e6, bars={py: 5}),
         figure("pool.speedup", "computing map, 2 workers, against 1 process", "times", True,
-               {"brood": (4000, 40), "pipes": (4000, 40), py: (4000, 40)}, cpus=2),
+               {"brood": (4000, 40), "pipes": (4000, 40), "glib": (4000, 40), "openmp": (4000, 40), "fork": (4000, 40),
+                py: (4000, 40), "executor": (4000, 40)}, bar=1.95, cpus=2),
+        # joblib keeps its workers for the next one, and billiard's end takes a second or for ever.
+        figure("pool.start", "start, one task, stop, 2 workers", "ms", False,
+               {"brood": (100, 2), "pipes": (200, 2), "glib": (500, 2), py: (20, 1), "executor": (20, 1)},
+               bars={"pipes": 3, py: 0.2}),
         Figure("wordcount.rate", "words of 100 MB, --jobs 2 (the peer: --jobs 1)", "MB/s", True,
                [Wordcount("brood", words, corpus, 2, False), Wordcount("jobs-1", words, corpus, 1, False)], cpus=2),
         Figure("wordcount.speedup", "words of 100 MB, 2 workers, against 1 process", "times", True,

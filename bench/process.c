@@ -158,13 +158,6 @@ static double us_of(void (*one)(void), uint64_t count)
         return (double)(bench_now_ns() - began) / 1e3 / (double)count;
 }
 
-static int compare(const void *a, const void *b)
-{
-        const double *x = a, *y = b;
-
-        return (*x > *y) - (*x < *y);
-}
-
 /* How many times as long the one takes as the other.  They are done in turn, in random order: a figure of one alone depends on the
  * CPU on which the scheduler has come to put the child. */
 static double times_in_turn(void (*one)(void), void (*other)(void), uint64_t count)
@@ -184,8 +177,7 @@ static double times_in_turn(void (*one)(void), void (*other)(void), uint64_t cou
         }
         double medians[2];
         for (int i = 0; i < 2; i++) {
-                qsort(each[i], count, sizeof *each[i], compare);
-                medians[i] = each[i][count / 2];
+                medians[i] = bench_median(each[i], count);
                 free(each[i]);
         }
         return medians[0] / medians[1];
@@ -201,8 +193,7 @@ static double median_us_of(void (*one)(void), uint64_t count)
         one();
         for (uint64_t i = 0; i < count; i++)
                 each[i] = us_of_one(one);
-        qsort(each, count, sizeof *each, compare);
-        double median = each[count / 2];
+        double median = bench_median(each, count);
         free(each);
         return median;
 }

@@ -18,7 +18,14 @@ SKIP = 77  # the exit code of a peer that is not to be had here (bench.h)
 WORDCOUNT_BYTES = 100_000_000
 WORDCOUNT_FILE = 4_000_000
 # The Debian packages that some peers are made of.
-PACKAGE_OF = {"boost": "libboost-dev", "ck": "libck-dev", "ck-spsc": "libck-dev", "zmq": "libzmq3-dev"}
+PACKAGE_OF = {
+    "boost": "libboost-dev",
+    "ck": "libck-dev",
+    "ck-spsc": "libck-dev",
+    "glib": "libglib2.0-dev",
+    "openmp": "libgomp1",
+    "zmq": "libzmq3-dev",
+}
 
 
 class Failed(Exception):

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pool_brood.h: what the programs about brood's own pool share.
+ */
+#ifndef BENCH_POOL_BROOD_H
+#define BENCH_POOL_BROOD_H
+
+#include "bench.h"
+
+#include <brood/pool.h>
+
+static inline void brood_check(const char *what, ssize_t r)
+{
+        if (r < 0)
+                bench_die("%s: %s", what, brood_strerror((int)r));
+}
+
+static inline brood_pool *brood_start_with(const brood_pool_options *options)
+{
+        brood_pool *pool;
+
+        brood_check("brood_pool_new", brood_pool_new(&pool, options));
+        return pool;
+}
+
+static inline brood_result *brood_submit_to(brood_pool *pool, brood_task_function function, const void *arg,
+                                            size_t size)
+{
+        brood_result *result;
+
+        brood_check("brood_pool_apply_async", brood_pool_apply_async(pool, &result, function, arg, size));
+        return result;
+}
+
+/* Takes a result, which must be of this size, and frees it. */
+static inline void brood_take(brood_result *result, void *buf, size_t size)
+{
+        ssize_t n = brood_result_get(result, buf, size, BROOD_FOREVER);
+
+        brood_check("brood_result_get", n);
+        if ((size_t)n != size)
+                bench_die("a result has %zd bytes instead of %zu", n, size);
+        brood_result_free(result);
+}
+
+static inline void brood_end(brood_pool *pool)
+{
+        brood_check("brood_pool_close", brood_pool_close(pool));
+        brood_check("brood_pool_join", brood_pool_join(pool, BROOD_FOREVER));
+        brood_pool_free(pool);
+}
+
+#endif
