@@ -40,15 +40,15 @@ class Figure:
 
 
 def all_figures(builddir, corpus):
-    def program_of(peer, stem, program):
+    def program_of(peer, stem, program, script):
         if peer in PYTHON_PEERS:
-            return [SYSTEM_PYTHON, str(HERE / "python" / f"mp_{stem}.py")]
+            return [SYSTEM_PYTHON, str(HERE / "python" / f"mp_{script or stem}.py")]
         program = program or PROGRAM_OF.get(stem, {}).get(peer, stem)
         return [str(builddir / "bench" / f"bench-{program}")]
 
-    def figure(name, what, unit, higher, counts, program=None, **more):
+    def figure(name, what, unit, higher, counts, program=None, script=None, **more):
         stem = name.split(".")[0]
-        peers = [Program(peer, program_of(peer, stem, program), *count) for peer, count in counts.items()]
+        peers = [Program(peer, program_of(peer, stem, program, script), *count) for peer, count in counts.items()]
         return Figure(name, what, unit, higher, peers, **more)
 
     words = str(builddir / "examples" / "wordcount")
@@ -167,10 +167,27 @@ def all_figures(builddir, corpus):
         figure("pool.speedup", "computing map, 2 workers, against 1 process", "times", True,
                {"brood": (4000, 40), "pipes": (4000, 40), "glib": (4000, 40), "openmp": (4000, 40), "fork": (4000, 40),
                 py: (4000, 40), "executor": (4000, 40)}, bar=1.95, cpus=2),
+        figure("pool.large", "arguments and results of 1 MiB, both counted, 16 tasks outstanding, 2 workers", "GB/s", True,
+               {"brood": (1000, 4), py: (100, 2), "executor": (100, 2), "joblib": (100, 2), "billiard": (100, 2)},
+               program="pool_large", bar=3, bars={py: 5}),
         # joblib keeps its workers for the next one, and billiard's end takes a second or for ever.
         figure("pool.start", "start, one task, stop, 2 workers", "ms", False,
                {"brood": (100, 2), "pipes": (200, 2), "glib": (500, 2), py: (20, 1), "executor": (20, 1)},
                bars={"pipes": 3, py: 0.2}),
+        figure("pool.death-report", "worker SIGKILLed until the host has its task's report, 1 worker", "ms", False,
+               {"brood": (200, 3), "executor": (10, 1)}, program="pool_death", script="pool_death", bar=5),
+        figure("pool.death-replaced", "the same until the host has the next task's result, of a new worker", "ms", False,
+               {"brood": (200, 3), py: (5, 1)}, program="pool_death", script="pool_death", bar=5),
+        figure("pool.large-host", "death-replaced in a pool made by a host of 4 GiB, over one of 10 MiB", "times", False,
+               {"brood": (30, 3)}, program="pool_death", bar=1.2),
+        figure("pool.large-host-grown", "the same, the pool made by a host of 10 MiB that grows afterwards", "times", False,
+               {"brood": (500, 3)}, program="pool_death", bar=1.2),
+        figure("pool.idle-wakeups", "wake-ups of all processes of an idle pool of 64 workers in 2 s", "wake-ups", False,
+               {"brood": (2000, 100)}, program="pool_idle", bar=0),
+        figure("pool.idle-memory", "private memory of an idle worker, the one of 64 with the most", "KiB", False,
+               {"brood": (1, 1)}, program="pool_idle", bar=200),
+        figure("pool.task-memory", "memory for each of 1 M outstanding tasks beyond its argument of 8 bytes", "bytes", False,
+               {"brood": (1_000_000, 2000)}, program="pool_idle", bar=200),
         Figure("wordcount.rate", "words of 100 MB, --jobs 2 (the peer: --jobs 1)", "MB/s", True,
                [Wordcount("brood", words, corpus, 2, False), Wordcount("jobs-1", words, corpus, 1, False)], cpus=2),
         Figure("wordcount.speedup", "words of 100 MB, 2 workers, against 1 process", "times", True,

@@ -24,7 +24,7 @@
  *         fork                      fork, _exit, waitid, beside children of a bare fork: what the kernel makes of it
  *         fork_pidfd                the same, beside children for each of which there is a pidfd
  */
-#include "bench.h"
+#include "large_host.h"
 
 #include <brood/process.h>
 
@@ -184,56 +184,19 @@ static double times_in_turn(void (*one)(void), void (*other)(void), uint64_t cou
 }
 
 /* The median: where the scheduler puts three processes on two CPUs changes the mean by more than what is looked for. */
-static double median_us_of(void (*one)(void), uint64_t count)
+static double median_us_of(const void *what, uint64_t count)
 {
+        void (*const *one)(void) = what;
         double *each = malloc(count * sizeof *each);
 
         if (each == NULL)
                 bench_die("no memory");
-        one();
+        (*one)();
         for (uint64_t i = 0; i < count; i++)
-                each[i] = us_of_one(one);
+                each[i] = us_of_one(*one);
         double median = bench_median(each, count);
         free(each);
         return median;
-}
-
-/* In pages of the common size: huge ones would hide what a fork has to copy. */
-static char *touch(size_t size)
-{
-        char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-        if (memory == MAP_FAILED)
-                bench_skip("no %zu MiB of memory", size >> 20);
-        madvise(memory, size, MADV_NOHUGEPAGE);
-        for (size_t i = 0; i < size; i += 4096)
-                memory[i] = 1;
-        return memory;
-}
-
-static size_t large_size(uint64_t count)
-{
-        long available = sysconf(_SC_AVPHYS_PAGES) / 256; /* MiB, what is cached not counted */
-
-        if (count < 20)
-                return (size_t)64 << 20; /* the smoke test's */
-        if (available < 6 << 10)
-                fputs("bench: 1 GiB instead of 4, memory is short\n", stderr);
-        return (size_t)(available < 6 << 10 ? 1 : 4) << 30;
-}
-
-static double times_of(void (*one)(void), uint64_t count)
-{
-        size_t size = large_size(count);
-        char *memory = touch((size_t)10 << 20);
-        double before = median_us_of(one, count), large, after;
-
-        char *more = touch(size);
-        large = median_us_of(one, count);
-        munmap(more, size);
-        after = median_us_of(one, count);
-        munmap(memory, (size_t)10 << 20);
-        return 2 * large / (before + after);
 }
 
 /* ---- many alive ---- */
@@ -310,7 +273,7 @@ static double us_beside(int alive, void (*make)(struct alive *), void (*one)(voi
                 bench_die("no memory");
         for (int i = 0; i < alive; i++)
                 make(&all[i]);
-        double median = median_us_of(one, count);
+        double median = median_us_of(&one, count);
         for (int i = 0; i < alive; i++)
                 end_alive(&all[i]);
         free(all);
@@ -388,7 +351,7 @@ int main(int argc, char **argv)
                 else if (!strcmp(o.figure, "start-join-many"))
                         bench_report("process", &o, times_of_many(o.peer, o.count), "times");
                 else if (!strcmp(o.figure, "large-host"))
-                        bench_report("process", &o, times_of(all[i].one, o.count), "times");
+                        bench_report("process", &o, large_host_times(median_us_of, &all[i].one, o.count), "times");
                 else
                         bench_report("process", &o, us_of(all[i].one, o.count), "us");
                 return 0;
