@@ -26,7 +26,7 @@ static inline size_t large_host_size(uint64_t count)
 {
         long available = sysconf(_SC_AVPHYS_PAGES) / 256; /* MiB, what is cached not counted */
 
-        if (count < 20)
+        if (count < 5)
                 return (size_t)64 << 20; /* the smoke test's */
         if (available < 6 << 10)
                 fputs("bench: 1 GiB instead of 4, memory is short\n", stderr);

@@ -133,7 +133,7 @@ def bar_of(figure, peer):
     if measured and not figure.state[peer]:
         median = statistics.median(measured)
         met = median >= bar if figure.higher else median <= bar
-    return bar, f"bar {bar}" + ("" if peer == "brood" else "x"), met
+    return bar, f"bar {bar:,}" + ("" if peer == "brood" else "x"), met
 
 
 def rows(figure, smoke):
