@@ -15,6 +15,7 @@ from pathlib import Path
 
 TIME_LIMIT = 60  # seconds for one program; the longest takes ten on a slow machine
 SKIP = 77  # the exit code of a peer that is not to be had here (bench.h)
+SHM = Path("/dev/shm")
 WORDCOUNT_BYTES = 100_000_000
 WORDCOUNT_FILE = 4_000_000
 # The Debian packages that some peers are made of.
@@ -34,6 +35,21 @@ class Failed(Exception):
 
 class Skipped(Exception):
     """A peer that is not to be had here."""
+
+
+def remove_names(pid):
+    """The names in /dev/shm of a program that has ended.
+
+    joblib keeps semaphores and folders there, and who removes them is killed with the program.  They have its number in them.
+    """
+    ours = re.compile(rf"sem\.(joblib|loky)-{pid}-|joblib_memmapping_folder_{pid}_")
+    for path in SHM.iterdir() if SHM.is_dir() else ():
+        if not ours.match(path.name):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def run_program(command):
@@ -58,6 +74,7 @@ def run_program(command):
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        remove_names(process.pid)
     if process.returncode == SKIP:
         raise Skipped(err.strip() or "it said nothing")
     if process.returncode != 0:
