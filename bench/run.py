@@ -13,7 +13,8 @@ ratio is the median [least-most] of the rounds' own brood/peer, so it compares n
   says nothing about time.
 
 A bar is what brood is meant to reach: a value of its own, or a ratio to one peer, "at least" where more is better and "at
-most" where less is.  The median is held against it, and the last column says whether it is met.
+most" where less is.  The median is held against it, and the last column says whether it is met; a second table has those
+that are missed.
 
 Exits with 1 if a program failed or printed no figure; how fast anything was never makes it fail, and no missed bar does.
 What is measured is said in figures.py, and how in programs.py.
@@ -123,17 +124,24 @@ def spread(values):
     return f"{short(statistics.median(values))} [{short(min(values))}-{short(max(values))}]"
 
 
+class Bar:
+    """The bar of one row beside what was measured: brood's own value, or the ratio to a peer."""
+
+    def __init__(self, value, unit, median, higher):
+        self.value, self.text, self.median = value, f"{value:,}{unit}", median
+        self.met = self.share = None  # where nothing was measured
+        if median is not None:
+            self.met = median >= value if higher else median <= value
+            self.share = 1.0 if median == value else median / value if higher else value / median
+
+
 def bar_of(figure, peer):
-    """The bar in this row, its text, and whether it is met: None where it was not measured; None alone if there is none."""
-    bar = figure.bar if peer == "brood" else figure.bars.get(peer)
-    if bar is None:
+    value = figure.bar if peer == "brood" else figure.bars.get(peer)
+    if value is None:
         return None
     measured = figure.values[peer] if peer == "brood" else ratios(figure, peer)
-    met = None
-    if measured and not figure.state[peer]:
-        median = statistics.median(measured)
-        met = median >= bar if figure.higher else median <= bar
-    return bar, f"bar {bar:,}" + ("" if peer == "brood" else "x"), met
+    median = statistics.median(measured) if measured and not figure.state[peer] else None
+    return Bar(value, f" {figure.unit}" if peer == "brood" else "x", median, figure.higher)
 
 
 def rows(figure, smoke):
@@ -143,8 +151,8 @@ def rows(figure, smoke):
         bar = None if smoke else bar_of(figure, p.peer)
         if figure.state[p.peer]:
             remarks.append(figure.state[p.peer])
-        if bar and bar[2] is not None:
-            remarks.append(f"{bar[1]}: {'met' if bar[2] else 'MISSED'}")
+        if bar and bar.met is not None:
+            remarks.append(f"bar {bar.text}: {'met' if bar.met else 'MISSED'}")
         # Said only of what every round agrees on.
         elif pairs and (min(pairs) > 1 or max(pairs) < 1):
             remarks.append("brood is ahead" if (min(pairs) > 1) == figure.higher else "brood is behind")
@@ -174,17 +182,27 @@ def print_table(figures, smoke):
         print(f"{figure.name.ljust(widths[0])}  {figure.what}")
 
 
+def print_missed(missed):
+    """The bars that were not reached, the one that is furthest away first."""
+    head = ("missed", "bar", "measured", "reached")
+    table = [head] + [(name, bar.text, short(bar.median), f"{bar.share:.0%}") for name, bar in missed]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    print()
+    for row in table:
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip())
+
+
 def print_bars(figures):
-    bars = [(f"{f.name}.{p.peer}", bar[2]) for f in figures for p in f.peers if (bar := bar_of(f, p.peer))]
-    missed = [name for name, met in bars if met is False]
-    open_ones = [name for name, met in bars if met is None]
+    bars = [(f"{f.name}.{p.peer}", bar) for f in figures for p in f.peers if (bar := bar_of(f, p.peer))]
+    missed = [(name, bar) for name, bar in bars if bar.met is False]
+    open_ones = [name for name, bar in bars if bar.met is None]
     if not bars:
         return
-    print(f"\n{sum(met is True for _, met in bars)} of {len(bars)} bars met")
+    print(f"\n{sum(bar.met is True for _, bar in bars)} of {len(bars)} bars met")
     if missed:
-        print(f"missed: {', '.join(missed)}")
+        print_missed(sorted(missed, key=lambda each: each[1].share))
     if open_ones:
-        print(f"not measured: {', '.join(open_ones)}")
+        print(f"\nnot measured: {', '.join(open_ones)}")
 
 
 def write_json(path, facts, figures):
@@ -198,8 +216,8 @@ def write_json(path, facts, figures):
                         "values": f.values[p.peer],
                         "median": statistics.median(f.values[p.peer]) if f.values[p.peer] else None,
                         "brood_over_peer": statistics.median(ratios(f, p.peer)) if ratios(f, p.peer) else None,
-                        "bar": bar[0] if (bar := bar_of(f, p.peer)) else None,
-                        "bar_met": bar[2] if bar else None,
+                        "bar": bar.value if (bar := bar_of(f, p.peer)) else None,
+                        "bar_met": bar.met if bar else None,
                         "state": f.state[p.peer],
                     }
                     for p in f.peers
