@@ -42,6 +42,9 @@
 #define BENCH_SKIP 77
 #define BENCH_SPINS 64
 
+/* Loops are inlined into each peer's own copy with its functions and sizes known, so that no peer pays for an indirect call. */
+#define EACH_PEER static inline __attribute__((always_inline))
+
 __attribute__((noreturn, format(printf, 1, 2))) static inline void bench_die(const char *format, ...)
 {
         va_list ap;

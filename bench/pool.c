@@ -21,26 +21,12 @@ static uint64_t brood_submitted;
 
 static ssize_t brood_next_number(const void *arg, size_t size, void *out, size_t room)
 {
-        uint64_t value;
-
-        if (size != sizeof value || room < sizeof value)
-                return -EINVAL;
-        memcpy(&value, arg, sizeof value);
-        value = next_number(value);
-        memcpy(out, &value, sizeof value);
-        return sizeof value;
+        return brood_answer(next_number, arg, size, out, room);
 }
 
 static ssize_t brood_compute(const void *arg, size_t size, void *out, size_t room)
 {
-        uint64_t value;
-
-        if (size != sizeof value || room < sizeof value)
-                return -EINVAL;
-        memcpy(&value, arg, sizeof value);
-        value = compute(value);
-        memcpy(out, &value, sizeof value);
-        return sizeof value;
+        return brood_answer(compute, arg, size, out, room);
 }
 
 static int brood_begin(void *arg)

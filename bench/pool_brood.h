@@ -5,15 +5,9 @@
 #ifndef BENCH_POOL_BROOD_H
 #define BENCH_POOL_BROOD_H
 
-#include "bench.h"
+#include "bench_brood.h"
 
 #include <brood/pool.h>
-
-static inline void brood_check(const char *what, ssize_t r)
-{
-        if (r < 0)
-                bench_die("%s: %s", what, brood_strerror((int)r));
-}
 
 static inline brood_pool *brood_start_with(const brood_pool_options *options)
 {
@@ -35,12 +29,22 @@ static inline brood_result *brood_submit_to(brood_pool *pool, brood_task_functio
 /* Takes a result, which must be of this size, and frees it. */
 static inline void brood_take(brood_result *result, void *buf, size_t size)
 {
-        ssize_t n = brood_result_get(result, buf, size, BROOD_FOREVER);
-
-        brood_check("brood_result_get", n);
-        if ((size_t)n != size)
-                bench_die("a result has %zd bytes instead of %zu", n, size);
+        brood_check_size("brood_result_get", brood_result_get(result, buf, size, BROOD_FOREVER), size);
         brood_result_free(result);
+}
+
+/* The body of a task whose argument and result are a number of 8 bytes each. */
+static inline ssize_t brood_answer(uint64_t (*function)(uint64_t value), const void *arg, size_t size, void *out,
+                                   size_t room)
+{
+        uint64_t value;
+
+        if (size != sizeof value || room < sizeof value)
+                return -EINVAL;
+        memcpy(&value, arg, sizeof value);
+        value = function(value);
+        memcpy(out, &value, sizeof value);
+        return sizeof value;
 }
 
 static inline void brood_end(brood_pool *pool)

@@ -169,16 +169,14 @@ static ssize_t hold(const void *arg, size_t size, void *out, size_t room)
         return read(fd, &byte, 1) == 1 ? 0 : -EIO;
 }
 
-static ssize_t next_number(const void *arg, size_t size, void *out, size_t room)
+static uint64_t next_number(uint64_t value)
 {
-        uint64_t value;
+        return value + 1;
+}
 
-        if (size != sizeof value || room < sizeof value)
-                return -EINVAL;
-        memcpy(&value, arg, sizeof value);
-        value++;
-        memcpy(out, &value, sizeof value);
-        return sizeof value;
+static ssize_t brood_next_number(const void *arg, size_t size, void *out, size_t room)
+{
+        return brood_answer(next_number, arg, size, out, room);
 }
 
 static double task_memory(uint64_t count)
@@ -196,7 +194,7 @@ static double task_memory(uint64_t count)
                 held[i] = brood_submit_to(pool, hold, &hold_pipe[0], sizeof hold_pipe[0]);
         before = memory_bytes();
         for (uint64_t i = 0; i < count; i++)
-                result[i] = brood_submit_to(pool, next_number, &i, sizeof i);
+                result[i] = brood_submit_to(pool, brood_next_number, &i, sizeof i);
         used = memory_bytes() - before;
 
         if (write(hold_pipe[1], "ab", BUSY_WORKERS) != BUSY_WORKERS)

@@ -24,6 +24,7 @@
  *         fork                      fork, _exit, waitid, beside children of a bare fork: what the kernel makes of it
  *         fork_pidfd                the same, beside children for each of which there is a pidfd
  */
+#include "bench_brood.h"
 #include "large_host.h"
 
 #include <brood/process.h>
@@ -46,21 +47,16 @@ static void check(int code, int expected)
                 bench_die("the exit code is %d instead of %d", code, expected);
 }
 
-static void check_result(int r)
-{
-        if (r < 0)
-                bench_die("process: %s", brood_strerror(r));
-}
-
 static void one_by(brood_start_method method)
 {
         brood_process *p;
         int code = 0;
 
-        check_result(brood_process_new(&p, &(brood_process_options){ .target = target, .start_method = method }));
-        check_result(brood_process_start(p));
-        check_result(brood_process_join(p, BROOD_FOREVER));
-        check_result(brood_process_exitcode(p, &code));
+        brood_check("brood_process_new",
+                    brood_process_new(&p, &(brood_process_options){ .target = target, .start_method = method }));
+        brood_check("brood_process_start", brood_process_start(p));
+        brood_check("brood_process_join", brood_process_join(p, BROOD_FOREVER));
+        brood_check("brood_process_exitcode", brood_process_exitcode(p, &code));
         check(code, 7);
         brood_process_free(p);
 }
@@ -86,9 +82,9 @@ static void one_exec(void)
         brood_process *p;
         int code = -1;
 
-        check_result(brood_process_exec(&p, argv, NULL, NULL));
-        check_result(brood_process_join(p, BROOD_FOREVER));
-        check_result(brood_process_exitcode(p, &code));
+        brood_check("brood_process_exec", brood_process_exec(&p, argv, NULL, NULL));
+        brood_check("brood_process_join", brood_process_join(p, BROOD_FOREVER));
+        brood_check("brood_process_exitcode", brood_process_exitcode(p, &code));
         check(code, 0);
         brood_process_free(p);
 }
@@ -220,9 +216,9 @@ struct alive {
 
 static void alive_by(struct alive *a, brood_start_method method)
 {
-        check_result(
-            brood_process_new(&a->process, &(brood_process_options){ .target = stay, .start_method = method }));
-        check_result(brood_process_start(a->process));
+        brood_check("brood_process_new",
+                    brood_process_new(&a->process, &(brood_process_options){ .target = stay, .start_method = method }));
+        brood_check("brood_process_start", brood_process_start(a->process));
 }
 
 static void alive_by_brood(struct alive *a)
@@ -319,7 +315,7 @@ int main(int argc, char **argv)
 {
         if (argc > 1 && !strcmp(argv[1], NOTHING))
                 return 7;
-        check_result(brood_main(argc, argv));
+        brood_check("brood_main", brood_main(argc, argv));
 
         struct bench_options o = bench_options_parse(argc, argv);
         static const struct {
