@@ -42,6 +42,9 @@
 #define BENCH_SKIP 77
 #define BENCH_SPINS 64
 
+/* Loops are inlined into each peer's own copy with its functions and sizes known, so that no peer pays for an indirect call. */
+#define EACH_PEER static inline __attribute__((always_inline))
+
 __attribute__((noreturn, format(printf, 1, 2))) static inline void bench_die(const char *format, ...)
 {
         va_list ap;
@@ -184,6 +187,20 @@ static inline void bench_report(const char *stem, const struct bench_options *o,
 static inline uint64_t bench_warmup(uint64_t count)
 {
         return count / 10 ? count / 10 : 1;
+}
+
+static inline int bench_compare(const void *a, const void *b)
+{
+        double x = *(const double *)a, y = *(const double *)b;
+
+        return (x > y) - (x < y);
+}
+
+/* The median of `count` numbers, which are sorted by that. */
+static inline double bench_median(double *each, size_t count)
+{
+        qsort(each, count, sizeof *each, bench_compare);
+        return count % 2 ? each[count / 2] : (each[count / 2 - 1] + each[count / 2]) / 2;
 }
 
 /* Shared anonymous memory, zeroed and already touched: no timed run pays for a first page fault. */

@@ -7,6 +7,7 @@
  *
  * Peers: brood (brood_pipe), socketpair (write and read of the same bytes, without any length before them).
  */
+#include "bench_brood.h"
 #include "queue.h"
 
 #include <brood/connection.h>
@@ -20,18 +21,14 @@ struct way {
 
 EACH_PEER void brood_put(void *queue, const void *message, size_t size)
 {
-        int r = brood_connection_send(((struct way *)queue)->from, message, size, BROOD_FOREVER);
-
-        if (r < 0)
-                bench_die("send: %s", brood_strerror(r));
+        brood_check("brood_connection_send",
+                    brood_connection_send(((struct way *)queue)->from, message, size, BROOD_FOREVER));
 }
 
 EACH_PEER void brood_get(void *queue, void *message, size_t size)
 {
-        ssize_t n = brood_connection_recv(((struct way *)queue)->to, message, size, BROOD_FOREVER);
-
-        if (n != (ssize_t)size)
-                bench_die("recv: %s", n < 0 ? brood_strerror((int)n) : "a message of another size");
+        brood_check_size("brood_connection_recv",
+                         brood_connection_recv(((struct way *)queue)->to, message, size, BROOD_FOREVER), size);
 }
 
 EACH_PEER void socket_put(void *queue, const void *message, size_t size)
@@ -60,10 +57,8 @@ EACH_PEER void measure_ways(const struct bench_options *o, put_function put, get
 {
         struct way there, back;
         int fds[2];
-        int r = brood_pipe(&there.from, &there.to, true);
 
-        if (r < 0)
-                bench_die("brood_pipe: %s", brood_strerror(r));
+        brood_check("brood_pipe", brood_pipe(&there.from, &there.to, true));
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
                 bench_die("socketpair: %s", strerror(errno));
         there.from_fd = fds[0];

@@ -48,8 +48,9 @@ static inline void pipe_pool_work(int task_fd, int result_fd, pipe_pool_function
         _exit(0); /* the host has closed the pipe of tasks */
 }
 
-static inline void pipe_pool_start(struct pipe_pool *pool, uint32_t workers, pipe_pool_function function,
-                                   uint64_t *results)
+/* Each worker calls `begin` first; it may be NULL. */
+static inline void pipe_pool_start(struct pipe_pool *pool, uint32_t workers, void (*begin)(void),
+                                   pipe_pool_function function, uint64_t *results)
 {
         int tasks[2], done[2], room, room_done;
 
@@ -73,6 +74,8 @@ static inline void pipe_pool_start(struct pipe_pool *pool, uint32_t workers, pip
                 if (pool->pid[i] == 0) {
                         close(tasks[1]);
                         close(done[0]);
+                        if (begin)
+                                begin();
                         pipe_pool_work(tasks[0], done[1], function);
                 }
         }

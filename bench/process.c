@@ -24,7 +24,8 @@
  *         fork                      fork, _exit, waitid, beside children of a bare fork: what the kernel makes of it
  *         fork_pidfd                the same, beside children for each of which there is a pidfd
  */
-#include "bench.h"
+#include "bench_brood.h"
+#include "large_host.h"
 
 #include <brood/process.h>
 
@@ -46,21 +47,16 @@ static void check(int code, int expected)
                 bench_die("the exit code is %d instead of %d", code, expected);
 }
 
-static void check_result(int r)
-{
-        if (r < 0)
-                bench_die("process: %s", brood_strerror(r));
-}
-
 static void one_by(brood_start_method method)
 {
         brood_process *p;
         int code = 0;
 
-        check_result(brood_process_new(&p, &(brood_process_options){ .target = target, .start_method = method }));
-        check_result(brood_process_start(p));
-        check_result(brood_process_join(p, BROOD_FOREVER));
-        check_result(brood_process_exitcode(p, &code));
+        brood_check("brood_process_new",
+                    brood_process_new(&p, &(brood_process_options){ .target = target, .start_method = method }));
+        brood_check("brood_process_start", brood_process_start(p));
+        brood_check("brood_process_join", brood_process_join(p, BROOD_FOREVER));
+        brood_check("brood_process_exitcode", brood_process_exitcode(p, &code));
         check(code, 7);
         brood_process_free(p);
 }
@@ -86,9 +82,9 @@ static void one_exec(void)
         brood_process *p;
         int code = -1;
 
-        check_result(brood_process_exec(&p, argv, NULL, NULL));
-        check_result(brood_process_join(p, BROOD_FOREVER));
-        check_result(brood_process_exitcode(p, &code));
+        brood_check("brood_process_exec", brood_process_exec(&p, argv, NULL, NULL));
+        brood_check("brood_process_join", brood_process_join(p, BROOD_FOREVER));
+        brood_check("brood_process_exitcode", brood_process_exitcode(p, &code));
         check(code, 0);
         brood_process_free(p);
 }
@@ -158,13 +154,6 @@ static double us_of(void (*one)(void), uint64_t count)
         return (double)(bench_now_ns() - began) / 1e3 / (double)count;
 }
 
-static int compare(const void *a, const void *b)
-{
-        const double *x = a, *y = b;
-
-        return (*x > *y) - (*x < *y);
-}
-
 /* How many times as long the one takes as the other.  They are done in turn, in random order: a figure of one alone depends on the
  * CPU on which the scheduler has come to put the child. */
 static double times_in_turn(void (*one)(void), void (*other)(void), uint64_t count)
@@ -184,65 +173,26 @@ static double times_in_turn(void (*one)(void), void (*other)(void), uint64_t cou
         }
         double medians[2];
         for (int i = 0; i < 2; i++) {
-                qsort(each[i], count, sizeof *each[i], compare);
-                medians[i] = each[i][count / 2];
+                medians[i] = bench_median(each[i], count);
                 free(each[i]);
         }
         return medians[0] / medians[1];
 }
 
 /* The median: where the scheduler puts three processes on two CPUs changes the mean by more than what is looked for. */
-static double median_us_of(void (*one)(void), uint64_t count)
+static double median_us_of(const void *what, uint64_t count)
 {
+        void (*const *one)(void) = what;
         double *each = malloc(count * sizeof *each);
 
         if (each == NULL)
                 bench_die("no memory");
-        one();
+        (*one)();
         for (uint64_t i = 0; i < count; i++)
-                each[i] = us_of_one(one);
-        qsort(each, count, sizeof *each, compare);
-        double median = each[count / 2];
+                each[i] = us_of_one(*one);
+        double median = bench_median(each, count);
         free(each);
         return median;
-}
-
-/* In pages of the common size: huge ones would hide what a fork has to copy. */
-static char *touch(size_t size)
-{
-        char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-        if (memory == MAP_FAILED)
-                bench_skip("no %zu MiB of memory", size >> 20);
-        madvise(memory, size, MADV_NOHUGEPAGE);
-        for (size_t i = 0; i < size; i += 4096)
-                memory[i] = 1;
-        return memory;
-}
-
-static size_t large_size(uint64_t count)
-{
-        long available = sysconf(_SC_AVPHYS_PAGES) / 256; /* MiB, what is cached not counted */
-
-        if (count < 20)
-                return (size_t)64 << 20; /* the smoke test's */
-        if (available < 6 << 10)
-                fputs("bench: 1 GiB instead of 4, memory is short\n", stderr);
-        return (size_t)(available < 6 << 10 ? 1 : 4) << 30;
-}
-
-static double times_of(void (*one)(void), uint64_t count)
-{
-        size_t size = large_size(count);
-        char *memory = touch((size_t)10 << 20);
-        double before = median_us_of(one, count), large, after;
-
-        char *more = touch(size);
-        large = median_us_of(one, count);
-        munmap(more, size);
-        after = median_us_of(one, count);
-        munmap(memory, (size_t)10 << 20);
-        return 2 * large / (before + after);
 }
 
 /* ---- many alive ---- */
@@ -266,9 +216,9 @@ struct alive {
 
 static void alive_by(struct alive *a, brood_start_method method)
 {
-        check_result(
-            brood_process_new(&a->process, &(brood_process_options){ .target = stay, .start_method = method }));
-        check_result(brood_process_start(a->process));
+        brood_check("brood_process_new",
+                    brood_process_new(&a->process, &(brood_process_options){ .target = stay, .start_method = method }));
+        brood_check("brood_process_start", brood_process_start(a->process));
 }
 
 static void alive_by_brood(struct alive *a)
@@ -319,7 +269,7 @@ static double us_beside(int alive, void (*make)(struct alive *), void (*one)(voi
                 bench_die("no memory");
         for (int i = 0; i < alive; i++)
                 make(&all[i]);
-        double median = median_us_of(one, count);
+        double median = median_us_of(&one, count);
         for (int i = 0; i < alive; i++)
                 end_alive(&all[i]);
         free(all);
@@ -365,7 +315,7 @@ int main(int argc, char **argv)
 {
         if (argc > 1 && !strcmp(argv[1], NOTHING))
                 return 7;
-        check_result(brood_main(argc, argv));
+        brood_check("brood_main", brood_main(argc, argv));
 
         struct bench_options o = bench_options_parse(argc, argv);
         static const struct {
@@ -397,7 +347,7 @@ int main(int argc, char **argv)
                 else if (!strcmp(o.figure, "start-join-many"))
                         bench_report("process", &o, times_of_many(o.peer, o.count), "times");
                 else if (!strcmp(o.figure, "large-host"))
-                        bench_report("process", &o, times_of(all[i].one, o.count), "times");
+                        bench_report("process", &o, large_host_times(median_us_of, &all[i].one, o.count), "times");
                 else
                         bench_report("process", &o, us_of(all[i].one, o.count), "us");
                 return 0;

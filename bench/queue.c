@@ -11,10 +11,9 @@
  *     batch    messages a second of 1x1 in batches of 32: brood with one call for each batch, "single" with one for each message
  */
 #include "queue.h"
+#include "queue_brood.h"
 #include "robust_ring.h"
 #include "unsafe_ring.h"
-
-#include <brood/queue.h>
 
 #define BATCH 32u
 
@@ -23,42 +22,8 @@ static_assert(MESSAGE_SMALL == RING_MESSAGE && MESSAGE_SMALL == ROBUST_RING_MESS
 static_assert(DEPTH_SMALL == RING_SLOTS && DEPTH_SMALL == ROBUST_RING_SLOTS,
               "all peers hold the same number of messages");
 
-/* brood */
-
-static void *brood_make(size_t depth, size_t size)
-{
-        brood_queue *q;
-        int r = brood_queue_new(&q, &(brood_queue_options){ .maxsize = depth, .message_size = size });
-
-        if (r < 0)
-                bench_die("brood_queue_new: %s", brood_strerror(r));
-        return q;
-}
-
-static void brood_end(void *queue)
-{
-        if (brood_queue_qsize(queue) != 0)
-                bench_die("a message is left in a queue");
-        brood_queue_free(queue);
-}
-
-EACH_PEER void brood_put(void *queue, const void *message, size_t size)
-{
-        int r = brood_queue_put(queue, message, size, BROOD_FOREVER);
-
-        if (r < 0)
-                bench_die("brood_queue_put: %s", brood_strerror(r));
-}
-
-EACH_PEER void brood_get(void *queue, void *message, size_t size)
-{
-        ssize_t n = brood_queue_get(queue, message, size, BROOD_FOREVER);
-
-        if (n != (ssize_t)size)
-                bench_die("brood_queue_get: %s", n < 0 ? brood_strerror((int)n) : "a message of another size");
-}
-
-/* For the loops, a batch is one message of 32 times the size: written by the producer as a whole, and checked as a whole. */
+/* brood in batches: for the loops, a batch is one message of 32 times the size, written by the producer as a whole and checked
+ * as a whole. */
 
 EACH_PEER void batch_vector(struct iovec vector[BATCH], unsigned char *messages)
 {

@@ -49,10 +49,6 @@ typedef void (*end_function)(void *queue);
 typedef void (*put_function)(void *queue, const void *message, size_t size);
 typedef void (*get_function)(void *queue, void *message, size_t size);
 
-/* The loops are inlined into each peer's own copy with its put, its get and the size known, so that no peer pays for an indirect
- * call. */
-#define EACH_PEER static inline __attribute__((always_inline))
-
 /* What a child does before it ends, if a peer needs that: threads that still have messages to send, say.  A peer may throw away
  * what has not been received when its sender leaves; so nobody leaves before all have finished. */
 static void (*role_leave)(void);

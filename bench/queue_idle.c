@@ -10,49 +10,20 @@
  *
  * The memory is what the kernel has given to the queue's file: whatever any process has mapped of it, no more is in use.
  */
-#include "bench.h"
+#include "queue_brood.h"
 
-#include <brood/queue.h>
 #include <sys/stat.h>
 
 #define MEMORY_NEEDED_KIB                                                                                              \
         (6u << 20) /* a burst of 1 GiB, what the queue needs besides, and what is too much to take from others */
 #define MESSAGE_LARGEST (1u << 20)
 
-static brood_queue *queue_new(void)
-{
-        brood_queue *q;
-        int r = brood_queue_new(&q, NULL);
-
-        if (r < 0)
-                bench_die("brood_queue_new: %s", brood_strerror(r));
-        return q;
-}
-
-static void put(brood_queue *q, const void *message, size_t size)
-{
-        int r = brood_queue_put(q, message, size, BROOD_FOREVER);
-
-        if (r < 0)
-                bench_die("brood_queue_put: %s", brood_strerror(r));
-}
-
-static void get(brood_queue *q, void *message, size_t size)
-{
-        ssize_t n = brood_queue_get(q, message, size, BROOD_FOREVER);
-
-        if (n != (ssize_t)size)
-                bench_die("brood_queue_get: %s", n < 0 ? brood_strerror((int)n) : "a message of another size");
-}
-
 static double memory_kib(brood_queue *q)
 {
         int descriptor[BROOD_QUEUE_DESCRIPTORS];
         struct stat st;
-        int r = brood_queue_descriptors(q, descriptor);
 
-        if (r < 0)
-                bench_die("brood_queue_descriptors: %s", brood_strerror(r));
+        brood_check("brood_queue_descriptors", brood_queue_descriptors(q, descriptor));
         if (fstat(descriptor[0], &st) < 0)
                 bench_die("fstat: %s", strerror(errno));
         return (double)st.st_blocks * 512 / 1024;
@@ -62,8 +33,8 @@ static double memory_idle(brood_queue *q)
 {
         uint64_t message[8] = { 0 };
 
-        put(q, message, sizeof message);
-        get(q, message, sizeof message);
+        brood_put(q, message, sizeof message);
+        brood_get(q, message, sizeof message);
         return memory_kib(q);
 }
 
@@ -94,10 +65,10 @@ static double memory_burst(brood_queue *q, size_t size, uint64_t count)
                 bench_skip("%u GiB of memory are needed", MEMORY_NEEDED_KIB >> 20);
         for (uint64_t i = 0; i < count; i++) {
                 message[0] = i;
-                put(q, message, size);
+                brood_put(q, message, size);
         }
         for (uint64_t i = 0; i < count; i++) {
-                get(q, message, size);
+                brood_get(q, message, size);
                 if (message[0] != i)
                         bench_die("message %" PRIu64 " came for %" PRIu64, message[0], i);
         }
@@ -120,19 +91,19 @@ static double idle(brood_queue *q, uint64_t ms)
         pid_t pid = bench_fork();
 
         if (pid == 0) {
-                get(q, &message,
-                    sizeof message); /* the first one, so that what it costs to become a user is not counted */
+                brood_get(q, &message,
+                          sizeof message); /* the first one, so that what it costs to become a user is not counted */
                 bench_line_wait(&books->start, 2);
                 began = bench_cpu_ns();
-                get(q, &message, sizeof message);
+                brood_get(q, &message, sizeof message);
                 books->cpu = bench_cpu_ns() - began;
                 _exit(0);
         }
-        put(q, &message, sizeof message);
+        brood_put(q, &message, sizeof message);
         bench_line_wait(&books->start, 2);
         began = bench_now_ns();
         bench_sleep_ns(ms * 1000000u);
-        put(q, &message, sizeof message);
+        brood_put(q, &message, sizeof message);
         bench_reap(pid);
         return (double)books->cpu * 100 / (double)(bench_now_ns() - began);
 }
@@ -141,7 +112,7 @@ int main(int argc, char **argv)
 {
         struct bench_options o = bench_options_parse(argc, argv);
         const char *unit = "KiB";
-        brood_queue *q = queue_new();
+        brood_queue *q = brood_make(0, 0);
         double value = 0;
 
         if (!strcmp(o.peer, "brood") && !strcmp(o.figure, "idle")) {
@@ -156,7 +127,7 @@ int main(int argc, char **argv)
         } else {
                 bench_options_unknown(&o, "idle, memory-idle, memory-burst, memory-burst-1MiB of brood");
         }
-        brood_queue_free(q);
+        brood_end(q);
         bench_report("queue", &o, value, unit);
         return 0;
 }

@@ -7,52 +7,28 @@
  *             spin: what memcpy allows
  */
 #include "queue.h"
-
-#include <brood/queue.h>
+#include "queue_brood.h"
 
 /* brood */
 
-static void *brood_make(size_t depth, size_t size)
-{
-        brood_queue *q;
-        int r = brood_queue_new(&q, &(brood_queue_options){ .maxsize = depth, .message_size = size });
-
-        if (r < 0)
-                bench_die("brood_queue_new: %s", brood_strerror(r));
-        return q;
-}
-
-static void brood_end(void *queue)
-{
-        if (brood_queue_qsize(queue) != 0)
-                bench_die("a message is left in a queue");
-        brood_queue_free(queue);
-}
-
-EACH_PEER void brood_put(void *queue, const void *message, size_t size)
+EACH_PEER void place_put(void *queue, const void *message, size_t size)
 {
         brood_reservation place;
-        int r = brood_queue_reserve(queue, &place, size, BROOD_FOREVER);
 
-        if (r < 0)
-                bench_die("brood_queue_reserve: %s", brood_strerror(r));
+        brood_check("brood_queue_reserve", brood_queue_reserve(queue, &place, size, BROOD_FOREVER));
         memcpy(place.data, message, size);
-        r = brood_queue_commit(queue, &place, size);
-        if (r < 0)
-                bench_die("brood_queue_commit: %s", brood_strerror(r));
+        brood_check("brood_queue_commit", brood_queue_commit(queue, &place, size));
 }
 
-EACH_PEER void brood_get(void *queue, void *message, size_t size)
+EACH_PEER void place_get(void *queue, void *message, size_t size)
 {
         brood_view view;
-        int r = brood_queue_peek(queue, &view, BROOD_FOREVER);
 
-        if (r < 0 || view.size != size)
-                bench_die("brood_queue_peek: %s", r < 0 ? brood_strerror(r) : "a message of another size");
+        brood_check("brood_queue_peek", brood_queue_peek(queue, &view, BROOD_FOREVER));
+        if (view.size != size)
+                bench_die("brood_queue_peek: a message of another size");
         memcpy(message, view.data, size);
-        r = brood_queue_release(queue, &view);
-        if (r < 0)
-                bench_die("brood_queue_release: %s", brood_strerror(r));
+        brood_check("brood_queue_release", brood_queue_release(queue, &view));
 }
 
 /* ring: holds the messages from `first` up to, and without, `last`; both count up without end. */
@@ -108,7 +84,7 @@ int main(int argc, char **argv)
         bool known = !strcmp(o.figure, "1MiB-in-place");
 
         if (known && !strcmp(o.peer, "brood"))
-                measure(&o, MESSAGE_LARGEST, brood_make, brood_end, brood_put, brood_get);
+                measure(&o, MESSAGE_LARGEST, brood_make, brood_end, place_put, place_get);
         else if (known && !strcmp(o.peer, "ring"))
                 measure(&o, MESSAGE_LARGEST, ring_make, ring_end, ring_put, ring_get);
         else

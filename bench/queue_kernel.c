@@ -5,15 +5,14 @@
  *     pipe        pipe(2): of 64 KiB, which is 1,024 small messages; of 1 MiB for the large ones
  *     seqpacket   a pair of Unix sockets that keep messages apart
  *     mq          POSIX message queues, mq_overview(7)
- *     futex       the least that wakes another process: a word and a message, for one message at a time (round trips only)
+ *     futex       futex_cell.h: for one message at a time (round trips only)
  */
+#include "futex_cell.h"
 #include "queue.h"
 
-#include <linux/futex.h>
 #include <mqueue.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 
 /* Two ends: what is put into fd[1] is got from fd[0]. */
 static int *ends_new(void)
@@ -182,18 +181,14 @@ EACH_PEER void mq_get(void *queue, void *message, size_t size)
                 bench_die("mq_receive: %s", n < 0 ? strerror(errno) : "a message of another size");
 }
 
-/* futex: room for one message, which a round trip never exceeds. */
-
-struct cell {
-        alignas(BENCH_CACHE_PAIR) _Atomic uint32_t full;
-        unsigned char message[MESSAGE_SMALL];
-};
+/* futex */
 
 static void *cell_make(size_t depth, size_t size)
 {
+        static_assert(FUTEX_CELL_ROOM == MESSAGE_SMALL, "a cell holds a small message");
         (void)depth;
         (void)size;
-        return bench_shared(sizeof(struct cell));
+        return futex_cell_new();
 }
 
 static void cell_end(void *queue)
@@ -203,23 +198,12 @@ static void cell_end(void *queue)
 
 EACH_PEER void cell_put(void *queue, const void *message, size_t size)
 {
-        struct cell *cell = queue;
-
-        memcpy(cell->message, message, size);
-        atomic_store_explicit(&cell->full, 1, memory_order_release);
-        syscall(SYS_futex, &cell->full, FUTEX_WAKE, 1, NULL, NULL, 0);
+        futex_cell_put(queue, message, size);
 }
 
 EACH_PEER void cell_get(void *queue, void *message, size_t size)
 {
-        struct cell *cell = queue;
-
-        /* Pairs with the release store in put. */
-        while (atomic_load_explicit(&cell->full, memory_order_acquire) == 0)
-                syscall(SYS_futex, &cell->full, FUTEX_WAIT, 0, NULL, NULL, 0);
-        memcpy(message, cell->message, size);
-        /* The next message comes only after the answer to this one, and the answer orders this store before it. */
-        atomic_store_explicit(&cell->full, 0, memory_order_relaxed);
+        futex_cell_get(queue, message, size);
 }
 
 int main(int argc, char **argv)

@@ -10,7 +10,7 @@
  *     brood        brood_shared, brood_value, brood_atomic
  *     mremap       grow-64KiB: ftruncate, fallocate and mremap of a memfd by hand, of which no other process knows
  */
-#include "bench.h"
+#include "bench_brood.h"
 
 #include <brood/atomic.h>
 #include <brood/shared.h>
@@ -18,17 +18,11 @@
 
 enum { SIZE = 1 << 20, STEP = 64 << 10, STEPS = 256 /* then from the beginning */ };
 
-static void check(int r, const char *what)
-{
-        if (r < 0)
-                bench_die("%s: %s", what, brood_strerror(r));
-}
-
 static void one_shared(void)
 {
         brood_shared *s;
 
-        check(brood_shared_new(&s, SIZE, NULL), "brood_shared_new");
+        brood_check("brood_shared_new", brood_shared_new(&s, SIZE, NULL));
         memset(brood_shared_data(s), 1, SIZE);
         brood_shared_free(s);
 }
@@ -37,7 +31,7 @@ static void one_value(void)
 {
         brood_value *v;
 
-        check(brood_value_new(&v, sizeof(double), &(double){ 1.5 }, NULL), "brood_value_new");
+        brood_check("brood_value_new", brood_value_new(&v, sizeof(double), &(double){ 1.5 }, NULL));
         if (*brood_value_of(v, double) != 1.5)
                 bench_die("the value is another");
         brood_value_free(v);
@@ -72,7 +66,7 @@ static uint64_t add_by_two(uint64_t count)
         } *shared = bench_shared(sizeof *shared);
         brood_value *v;
 
-        check(brood_value_new(&v, sizeof(uint64_t), NULL, NULL), "brood_value_new");
+        brood_check("brood_value_new", brood_value_new(&v, sizeof(uint64_t), NULL, NULL));
         pid_t pid = bench_fork();
         if (pid == 0) {
                 bench_pin(1);
@@ -97,10 +91,11 @@ static uint64_t grow_brood(uint64_t count)
 
         for (uint64_t done = 0; done < count;) {
                 brood_shared *s;
-                check(brood_shared_new(&s, STEP, &(brood_shared_options){ .limit = (STEPS + 1) * STEP }), "new");
+                brood_check("brood_shared_new",
+                            brood_shared_new(&s, STEP, &(brood_shared_options){ .limit = (STEPS + 1) * STEP }));
                 uint64_t began = bench_now_ns();
                 for (size_t i = 2; i <= STEPS + 1 && done < count; i++, done++)
-                        check(brood_shared_grow(s, i * STEP), "brood_shared_grow");
+                        brood_check("brood_shared_grow", brood_shared_grow(s, i * STEP));
                 took += bench_now_ns() - began;
                 brood_shared_free(s);
         }

@@ -34,8 +34,6 @@
 #include <pthread.h>
 #include <semaphore.h>
 
-#define EACH_PEER static inline __attribute__((always_inline))
-
 typedef void (*step)(void *object);
 
 static void must(const char *what, int r)

@@ -7,12 +7,13 @@ import time
 
 now_ns = time.monotonic_ns
 PEER = "multiprocessing"
+SKIP = 77  # see bench.h
 
 
-def options(figures):
+def options(figures, peers=(PEER,)):
     parser = argparse.ArgumentParser()
     parser.add_argument("--figure", required=True, choices=figures)
-    parser.add_argument("--peer", required=True, choices=[PEER])
+    parser.add_argument("--peer", required=True, choices=peers)
     parser.add_argument("--count", required=True, type=int)
     chosen = parser.parse_args()
     if chosen.count < 1:
@@ -29,5 +30,10 @@ def check(right, message):
         sys.exit(f"bench: {message}")
 
 
+def skip(message):
+    print(message, file=sys.stderr)
+    sys.exit(SKIP)
+
+
 def report(stem, chosen, value, unit):
-    print(f"{stem}.{chosen.figure}.{PEER} {value:.6g} {unit}")
+    print(f"{stem}.{chosen.figure}.{chosen.peer} {value:.6g} {unit}", flush=True)
