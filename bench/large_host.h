@@ -5,9 +5,10 @@
 #ifndef BENCH_LARGE_HOST_H
 #define BENCH_LARGE_HOST_H
 
-#include "bench.h"
+#include "proc_number.h"
 
 #define SMALL_HOST ((size_t)10 << 20)
+#define LARGE_HOST_NEEDED_KIB ((uint64_t)6 << 20) /* 4 GiB, and what is too much to take from others */
 
 /* In pages of the common size: huge ones would hide what a fork has to copy. */
 static inline char *large_host_touch(size_t size)
@@ -24,13 +25,12 @@ static inline char *large_host_touch(size_t size)
 
 static inline size_t large_host_size(uint64_t count)
 {
-        long available = sysconf(_SC_AVPHYS_PAGES) / 256; /* MiB, what is cached not counted */
-
         if (count < 5)
                 return (size_t)64 << 20; /* the smoke test's */
-        if (available < 6 << 10)
-                fputs("bench: 1 GiB instead of 4, memory is short\n", stderr);
-        return (size_t)(available < 6 << 10 ? 1 : 4) << 30;
+        if (available_kib() >= LARGE_HOST_NEEDED_KIB)
+                return (size_t)4 << 30;
+        fputs("bench: 1 GiB instead of 4, memory is short\n", stderr);
+        return (size_t)1 << 30;
 }
 
 /* How many times as much something costs in a host of 4 GiB as in one of 10 MiB. */

@@ -8,6 +8,7 @@
  *                   of pages, beyond the 8 bytes of each argument.  The array of results, which is the caller's, is not counted.
  */
 #include "pool_brood.h"
+#include "proc_number.h"
 
 #include <dirent.h>
 #include <sys/stat.h>
@@ -17,21 +18,13 @@
 #define PROCESSES_MOST 256
 #define SETTLE_NS 300000000u
 
-/* The number behind a name in a file of /proc, "Private_Dirty:  12 kB". */
-static uint64_t proc_number(pid_t pid, const char *file, const char *name)
+static uint64_t process_number(pid_t pid, const char *file, const char *name)
 {
-        char path[64], line[256];
         uint64_t number = 0;
-        bool found = false;
-        FILE *f;
+        char path[64];
 
         snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
-        f = fopen(path, "re");
-        while (f && !found && fgets(line, sizeof line, f))
-                found = !strncmp(line, name, strlen(name)) && sscanf(line + strlen(name), ": %" SCNu64, &number) == 1;
-        if (f)
-                fclose(f);
-        if (!found)
+        if (!proc_number(path, name, &number))
                 bench_skip("%s has no %s", path, name);
         return number;
 }
@@ -89,7 +82,7 @@ static uint64_t wakeups(const pid_t *pids, size_t count)
         uint64_t sum = 0;
 
         for (size_t i = 0; i < count; i++)
-                sum += proc_number(pids[i], "status", "voluntary_ctxt_switches");
+                sum += process_number(pids[i], "status", "voluntary_ctxt_switches");
         return sum;
 }
 
@@ -117,8 +110,8 @@ static double idle_memory(void)
         if (brood_pool_workers(pool, pids, IDLE_WORKERS) != IDLE_WORKERS)
                 bench_die("not all workers are there");
         for (int i = 0; i < IDLE_WORKERS; i++) {
-                uint64_t kib = proc_number(pids[i], "smaps_rollup", "Private_Clean") +
-                               proc_number(pids[i], "smaps_rollup", "Private_Dirty");
+                uint64_t kib = process_number(pids[i], "smaps_rollup", "Private_Clean") +
+                               process_number(pids[i], "smaps_rollup", "Private_Dirty");
 
                 most = kib > most ? kib : most;
         }
@@ -153,7 +146,8 @@ static uint64_t memory_bytes(void)
 {
         pid_t self = getpid();
 
-        return files_bytes() + (proc_number(self, "status", "RssAnon") + proc_number(self, "status", "VmPTE")) * 1024;
+        return files_bytes() +
+               (process_number(self, "status", "RssAnon") + process_number(self, "status", "VmPTE")) * 1024;
 }
 
 /* A task that lasts until the host says so, by a byte in a pipe. */

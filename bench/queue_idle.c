@@ -10,6 +10,7 @@
  *
  * The memory is what the kernel has given to the queue's file: whatever any process has mapped of it, no more is in use.
  */
+#include "proc_number.h"
 #include "queue_brood.h"
 
 #include <sys/stat.h>
@@ -36,21 +37,6 @@ static double memory_idle(brood_queue *q)
         brood_put(q, message, sizeof message);
         brood_get(q, message, sizeof message);
         return memory_kib(q);
-}
-
-static uint64_t available_kib(void)
-{
-        FILE *f = fopen("/proc/meminfo", "re");
-        char line[128];
-        uint64_t kib = 0;
-
-        while (f && fgets(line, sizeof line, f)) {
-                if (sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1)
-                        break;
-        }
-        if (f)
-                fclose(f);
-        return kib;
 }
 
 static double memory_burst(brood_queue *q, size_t size, uint64_t count)
