@@ -39,7 +39,7 @@ typedef struct brood_map_options {
         const brood_bytes *records; /* instead of these three: items of any sizes */
         size_t count;
         size_t result_size; /* bytes of each result; may be 0 */
-        size_t chunksize;   /* items a task; 0: about four chunks a worker */
+        size_t chunksize;   /* items a task; 0: about four chunks a worker, of at most 1 MiB */
 } brood_map_options;
 
 /* Apply `function` to each item, as brood_pool_map() does, without waiting.  An item lies at a multiple of 16 bytes in the

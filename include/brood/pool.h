@@ -197,7 +197,8 @@ BROOD_API ssize_t brood_pool_apply(brood_pool *pool, brood_task_function functio
                                    void *buf, size_t room, int timeout_ms);
 
 /* Apply `function` to each of `count` items of `item_size` bytes, in chunks; results[i], of `result_size` bytes, is what
- * the function wrote for item i, padded with zeros.  `chunksize` is the number of items a task; 0: about four chunks a worker.
+ * the function wrote for item i, padded with zeros.  `chunksize` is the number of items a task; 0: about four
+ * chunks a worker, of at most 1 MiB each.
  * Returns 0, with all results written; the errors of brood_pool_apply_async(); -EAGAIN, -ETIMEDOUT; the first failed
  *   item's own error (-EMSGSIZE if it wrote more than result_size), or -EOWNERDEAD if a chunk's worker died.  On failure
  *   the results are as before.  -EINVAL also for NULL items or item_size 0 with count > 0, NULL results with result_size > 0, or

@@ -282,7 +282,7 @@ const char *brood_imap_reason(brood_imap *imap)
         if (imap->current->result->outcome != BROOD_OUTCOME_OK)
                 return brood_result_reason(imap->current->result);
         snprintf(imap->reason, sizeof imap->reason, "the function returned %d (%s) in worker %d", imap->item_error,
-                 brood_strerror(imap->item_error), (int)imap->current->result->worker);
+                 brood_strerror(imap->item_error), (int)result_worker(imap->current->result));
         return imap->reason;
 }
 

@@ -187,10 +187,22 @@ static void copy_results(struct brood_map *map, unsigned char *results)
         }
 }
 
+/* About four chunks a worker, so that all end at about the same time; but none so large that the workers wait long for the first
+ * ones, or that it is out of the caches when it is their turn. */
+static size_t automatic_chunksize(const brood_pool *pool, const brood_map_options *options, const struct items *items)
+{
+        enum { CHUNKS_EACH = 4, CHUNK_BYTES_MOST = 1 << 20 };
+        size_t fair = (options->count - 1) / ((size_t)load_relaxed(&pool->processes) * CHUNKS_EACH) + 1;
+        size_t bytes = (items->records == NULL ? items->size : 0) + options->result_size;
+        size_t most = bytes < CHUNK_BYTES_MOST ? CHUNK_BYTES_MOST / (bytes + 1) : 1;
+
+        return fair < most ? fair : most;
+}
+
 /* A map whose items are checked; none is handed in yet. */
 static int map_new(brood_pool *pool, struct brood_map **ret_map, const brood_map_options *options)
 {
-        enum { CHUNKS_EACH = 4, OUTSTANDING_MOST = 4096 };
+        enum { OUTSTANDING_MOST = 4096 };
         struct items items = {
                 .records = options->records,
                 .first = options->items,
@@ -209,7 +221,7 @@ static int map_new(brood_pool *pool, struct brood_map **ret_map, const brood_map
                 return r;
         size_t count = options->count, chunksize = options->chunksize;
         if (chunksize == 0 && count > 0)
-                chunksize = (count - 1) / ((size_t)load_relaxed(&pool->processes) * CHUNKS_EACH) + 1;
+                chunksize = automatic_chunksize(pool, options, &items);
         size_t chunks = count > 0 ? (count - 1) / chunksize + 1 : 1;
         struct brood_map *map = calloc(1, sizeof *map);
         if (map == NULL)

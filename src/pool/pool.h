@@ -97,16 +97,14 @@ struct brood_result {
         uint32_t generation;
         uint32_t next;      /* in the list of free ones, of dropped ones, or of those just taken from `ended` */
         uint32_t out, room; /* the room: its distance from the arguments, and its size; in units of OUT_UNIT */
-        pid_t worker;
-        int exitcode;
-        int poller;       /* what brood_result_fileno() gives away; or -1 */
-        uint8_t outcome;  /* an enum brood_outcome */
-        uint8_t class;    /* of the block */
-        bool held;        /* somebody has the handle */
-        bool listed : 1,  /* its end will be announced, and was not yet seen: so it is not given out again */
-            canceled : 1; /* by brood_result_cancel() */
+        int poller;         /* what brood_result_fileno() gives away; or -1 */
+        uint8_t outcome;    /* an enum brood_outcome */
+        uint8_t class;      /* of the block */
+        bool held;          /* somebody has the handle */
+        bool listed : 1,    /* its end will be announced, and was not yet seen: so it is not given out again */
+            canceled : 1;   /* by brood_result_cancel() */
 };
-static_assert(sizeof(struct brood_result) == 64, "one cache line");
+static_assert(sizeof(struct brood_result) == 56, "of these there may be a million");
 
 enum { OUT_UNIT = 16 };
 
@@ -183,6 +181,29 @@ static inline struct task *result_task(const brood_result *result)
 static inline struct brood_completions *result_completions(const brood_result *result)
 {
         return result->extra != NULL ? result->extra->completions : NULL;
+}
+
+/* The task of a result that was settled by the task's end; NULL: by a cancellation, or by the pool's end.  It is frozen until the
+ * result is freed; what it says of its worker is only as true as the task was good. */
+static inline const struct task *result_ended_task(const brood_result *result)
+{
+        bool by_task = result->outcome != BROOD_OUTCOME_CANCELED && result->outcome != BROOD_OUTCOME_BROKEN;
+
+        return by_task ? result_task(result) : NULL;
+}
+
+static inline pid_t result_worker(const brood_result *result)
+{
+        const struct task *task = result_ended_task(result);
+
+        return task != NULL ? (pid_t)task->worker : 0;
+}
+
+static inline int result_exitcode(const brood_result *result)
+{
+        const struct task *task = result_ended_task(result);
+
+        return task != NULL ? task->exitcode : 0;
 }
 
 /* It waits in some, and has not been found to have ended. */

@@ -13,17 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The task of a result that was settled by the task's end; NULL: by a cancellation, or by the pool's end. */
-static const struct task *ended_task(const brood_result *result)
-{
-        bool by_task = result->outcome != BROOD_OUTCOME_CANCELED && result->outcome != BROOD_OUTCOME_BROKEN;
-
-        return by_task ? result_task(result) : NULL;
-}
-
 void result_message(const brood_result *result, char message[BROOD_TASK_MESSAGE_MAX])
 {
-        const struct task *task = ended_task(result);
+        const struct task *task = result_ended_task(result);
         size_t size = task != NULL && result->value < 0 ? task->message : 0, room = (size_t)result->room * OUT_UNIT;
 
         if (size > room || size >= BROOD_TASK_MESSAGE_MAX)
@@ -64,10 +56,10 @@ int brood_result_report_sized(brood_result *result, brood_result_report *ret_rep
         brood_result_report report = {
                 .outcome = (brood_outcome)outcome,
                 .error = result->value < 0 ? (int)result->value : 0,
-                .worker = result->worker,
-                .exitcode = result->exitcode,
+                .worker = result_worker(result),
+                .exitcode = result_exitcode(result),
         };
-        const struct task *task = ended_task(result);
+        const struct task *task = result_ended_task(result);
         if (task != NULL)
                 take_measures(&report, result->pool, task);
         result_message(result, report.message);
@@ -79,7 +71,7 @@ int brood_result_report_sized(brood_result *result, brood_result_report *ret_rep
 static void describe(const brood_result *result, char *text, size_t room)
 {
         char name[SIGNAL_NAME_MAX], message[BROOD_TASK_MESSAGE_MAX];
-        int worker = (int)result->worker, error = (int)result->value;
+        int worker = (int)result_worker(result), error = (int)result->value;
         const char *why;
 
         switch (result->outcome) {
@@ -89,16 +81,16 @@ static void describe(const brood_result *result, char *text, size_t room)
                          worker, message[0] != '\0' ? ": " : "", message);
                 break;
         case BROOD_OUTCOME_EXITED:
-                snprintf(text, room, "worker %d exited with code %d", worker, result->exitcode);
+                snprintf(text, room, "worker %d exited with code %d", worker, result_exitcode(result));
                 break;
         case BROOD_OUTCOME_SIGNALED:
-                snprintf(text, room, "worker %d was killed by %s (%s)", worker, signal_name(-result->exitcode, name),
-                         strsignal(-result->exitcode));
+                snprintf(text, room, "worker %d was killed by %s (%s)", worker,
+                         signal_name(-result_exitcode(result), name), strsignal(-result_exitcode(result)));
                 break;
         case BROOD_OUTCOME_TIME:
         case BROOD_OUTCOME_CPU:
                 snprintf(text, room, "worker %d was ended by %s: the task's limit of %s has passed", worker,
-                         signal_name(-result->exitcode, name),
+                         signal_name(-result_exitcode(result), name),
                          result->outcome == BROOD_OUTCOME_CPU ? "CPU time" : "time");
                 break;
         case BROOD_OUTCOME_MEMORY:

@@ -52,8 +52,6 @@ static void take_outcome(brood_result *result, const struct task *task)
 
         result->outcome = (uint8_t)(ok || failed ? outcome : BROOD_OUTCOME_ERROR);
         result->value = ok || failed ? value : -EUCLEAN;
-        result->worker = (pid_t)task->worker;
-        result->exitcode = task->exitcode;
 }
 
 /* The result is settled. */
@@ -232,9 +230,9 @@ int brood_result_worker(brood_result *result, pid_t *ret_pid, int *ret_exitcode)
         if (outcome <= 0)
                 return outcome < 0 ? outcome : -EAGAIN;
         if (ret_pid != NULL)
-                *ret_pid = result->worker;
+                *ret_pid = result_worker(result);
         if (ret_exitcode != NULL)
-                *ret_exitcode = result->exitcode;
+                *ret_exitcode = result_exitcode(result);
         return 0;
 }
 

@@ -177,8 +177,6 @@ static void reset(brood_result *result, const struct order *order, const struct 
         result->extra = NULL;
         result->out = (uint32_t)(parts->out / OUT_UNIT);
         result->room = (uint32_t)(parts->out_bytes / OUT_UNIT);
-        result->worker = 0;
-        result->exitcode = 0;
         result->poller = -1;
         result->outcome = BROOD_OUTCOME_PENDING;
         result->held = true;
