@@ -53,6 +53,11 @@ struct identity identity_self(void)
         return (struct identity){ .pid = pid, .start = start_time_of(pid) };
 }
 
+struct identity identity_self_watched(void)
+{
+        return (struct identity){ .pid = getpid() };
+}
+
 bool identity_is_alive(struct identity who)
 {
         /* The pidfd is taken first: it pins whoever has the pid now.  If that one is still there after the start time has

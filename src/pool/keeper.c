@@ -275,9 +275,10 @@ static int keep(struct keeper *keeper)
 
 static int prepare(struct keeper *keeper)
 {
-        keeper->posts = calloc(BROOD_POOL_PROCESSES_LIMIT, sizeof *keeper->posts);
-        keeper->fds = calloc(BROOD_POOL_PROCESSES_LIMIT + 1, sizeof(int));
-        keeper->ready = calloc(BROOD_POOL_PROCESSES_LIMIT + 1, 1);
+        /* Not cleared, so that only those pages are touched that are used. */
+        keeper->posts = malloc(BROOD_POOL_PROCESSES_LIMIT * sizeof *keeper->posts);
+        keeper->fds = malloc((BROOD_POOL_PROCESSES_LIMIT + 1) * sizeof(int));
+        keeper->ready = malloc(BROOD_POOL_PROCESSES_LIMIT + 1);
         if (keeper->posts == NULL || keeper->fds == NULL || keeper->ready == NULL)
                 return -ENOMEM;
         keeper->fds[0] = keeper->pool->doorbell;

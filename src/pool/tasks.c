@@ -11,13 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMMIT_STEP = 64 << 10 };
+enum { COMMIT_FIRST = 4 << 10, COMMIT_STEP = 64 << 10 };
 
 int pool_commit_upto(brood_pool *pool, size_t offset, size_t *committed, size_t need)
 {
         if (need <= *committed)
                 return 0;
-        size_t upto = round_up(need, COMMIT_STEP);
+        size_t upto = round_up(need, *committed == 0 ? COMMIT_FIRST : COMMIT_STEP);
         if (offset + upto > pool->region.size)
                 upto = pool->region.size - offset;
         int r = region_commit(&pool->region, offset + *committed, upto - *committed);

@@ -104,10 +104,11 @@ int ring_own_slow(struct ring *ring)
         if (r < 0)
                 return r;
         if (load_relaxed(&ring->mark) != process_mark()) {
-                uint32_t owner = owners_register(ring->owners);
+                struct identity self = ring->watched ? identity_self_watched() : identity_self();
+                uint32_t owner = owners_register(ring->owners, self);
                 if (owner == OWNER_NONE) {
                         recover_all(ring);
-                        owner = owners_register(ring->owners);
+                        owner = owners_register(ring->owners, self);
                 }
                 if (owner != OWNER_NONE) {
                         ring->owner = owner;

@@ -37,10 +37,8 @@ static uint32_t owner_index(uint32_t owner)
         return owner & (OWNERS_COUNT - 1);
 }
 
-uint32_t owners_register(struct owners *owners)
+uint32_t owners_register(struct owners *owners, struct identity self)
 {
-        struct identity self = identity_self();
-
         for (uint32_t i = 1; i < OWNERS_COUNT; i++) {
                 uint64_t entry = load_relaxed(&owners->entries[i]);
 

@@ -18,6 +18,7 @@
 #define BROOD_SHM_OWNERS_H
 
 #include "os/atomic.h"
+#include "os/identity.h"
 
 #include <sys/types.h>
 
@@ -34,8 +35,8 @@ struct owners {
         atomic_u64 entries[OWNERS_COUNT];
 };
 
-/* Register the calling process: its owner number, or OWNER_NONE if the table is full. */
-uint32_t owners_register(struct owners *owners);
+/* Register the calling process, as who it is: its owner number, or OWNER_NONE if the table is full. */
+uint32_t owners_register(struct owners *owners, struct identity self);
 
 /* Give an owner number up: our own, or one that is proved dead and repaired. */
 void owners_release(struct owners *owners, uint32_t owner);

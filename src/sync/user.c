@@ -43,11 +43,11 @@ int user_own_slow(struct user *user)
         if (r < 0)
                 return r;
         if (load_relaxed(&user->mark) != process_mark()) {
-                uint32_t owner = owners_register(user->owners);
+                uint32_t owner = owners_register(user->owners, identity_self());
 
                 if (owner == OWNER_NONE) {
                         user_recover_all(user);
-                        owner = owners_register(user->owners);
+                        owner = owners_register(user->owners, identity_self());
                 }
                 if (owner != OWNER_NONE) {
                         if (user->hooks->join != NULL)

@@ -166,7 +166,7 @@ static void test_register(void **state)
         (void)state;
         struct owners *owners = owners_new();
 
-        uint32_t one = owners_register(owners), two = owners_register(owners);
+        uint32_t one = owners_register(owners, identity_self()), two = owners_register(owners, identity_self());
         assert_true(one != OWNER_NONE && two != OWNER_NONE && one != two);
         assert_true(one >> OWNER_BITS == 0 && two >> OWNER_BITS == 0);
         assert_true(one & (OWNERS_COUNT - 1)); /* entry 0 is nobody's */
@@ -179,7 +179,7 @@ static void test_register(void **state)
         /* A number that was given up is dead for ever, though the entry is used again. */
         owners_release(owners, one);
         assert_false(owners_alive(owners, one));
-        uint32_t again = owners_register(owners);
+        uint32_t again = owners_register(owners, identity_self());
         assert_int_equal(again & (OWNERS_COUNT - 1), one & (OWNERS_COUNT - 1));
         assert_int_not_equal(again, one);
         assert_false(owners_alive(owners, one));
@@ -195,13 +195,13 @@ static void test_generations_wrap(void **state)
 {
         (void)state;
         struct owners *owners = owners_new();
-        uint32_t first = owners_register(owners), last = first;
+        uint32_t first = owners_register(owners, identity_self()), last = first;
 
         owners_release(owners, first);
         /* Not by 16,384 registrations, each of which reads /proc. */
         uint64_t largest = (1u << OWNERS_GENERATION_BITS) - 1;
         store_relaxed(&owners->entries[first & (OWNERS_COUNT - 1)], entry(0, (uint32_t)largest, 0));
-        last = owners_register(owners);
+        last = owners_register(owners, identity_self());
         assert_int_equal(last, first & (OWNERS_COUNT - 1)); /* generation 0 */
         assert_true(owners_alive(owners, last));
         munmap(owners, sizeof *owners);
@@ -215,11 +215,11 @@ static void test_table_full(void **state)
         for (uint32_t i = 1; i < OWNERS_COUNT; i++)
                 if (i != 700)
                         store_relaxed(&owners->entries[i], entry(getppid(), 5, 0));
-        uint32_t last = owners_register(owners);
+        uint32_t last = owners_register(owners, identity_self());
         assert_int_equal(last, 1u << OWNERS_INDEX_BITS | 700);
-        assert_int_equal(owners_register(owners), OWNER_NONE);
+        assert_int_equal(owners_register(owners, identity_self()), OWNER_NONE);
         owners_release(owners, last);
-        assert_int_equal(owners_register(owners), 2u << OWNERS_INDEX_BITS | 700);
+        assert_int_equal(owners_register(owners, identity_self()), 2u << OWNERS_INDEX_BITS | 700);
         munmap(owners, sizeof *owners);
 }
 
@@ -255,7 +255,7 @@ static void test_walk(void **state)
 static int register_and_tell(void *arg)
 {
         struct owners *owners = arg;
-        uint32_t owner = owners_register(owners);
+        uint32_t owner = owners_register(owners, identity_self());
 
         require(owner != OWNER_NONE);
         require(owners_alive(owners, owner));
@@ -272,7 +272,7 @@ static void test_dead_owners(void **state)
                 skip(); /* valgrind */
         close(probe);
         struct owners *owners = owners_new();
-        uint32_t own = owners_register(owners), other, at = 0;
+        uint32_t own = owners_register(owners, identity_self()), other, at = 0;
 
         pid_t pid = check_start(register_and_tell, owners);
         int64_t end = support_now_ms() + CHECK_HANG_MS;
@@ -306,7 +306,7 @@ static int register_some(void *arg)
         struct owners *owners = *(struct owners **)(void *)&numbers[30];
 
         for (int i = 0; i < 30; i++) {
-                numbers[i] = owners_register(owners);
+                numbers[i] = owners_register(owners, identity_self());
                 if (i % 3 == 0) {
                         owners_release(owners, numbers[i]);
                         numbers[i] = OWNER_NONE;
