@@ -34,6 +34,10 @@
  * Worker's rules: a task may block, crash, exit; it runs with the signal dispositions and the mask that the
  * host had when it made the pool; stdout and stderr are flushed after each task.
  *
+ * Large results need not be copied: memory that was shared before the pool was made (brood/shared.h) is at the same address in
+ * each worker, so a task may be given a pointer into it, and write there.  A task cannot hand in tasks; but its callback can
+ * (brood_pool_submit()), which makes of what the task has returned as many tasks as it wants.
+ *
  * Threads: all calls may come from any thread.  Fork: only the process that made a pool may use it; in a forked child its
  * calls give -EPERM, and free only releases the memory.
  */
