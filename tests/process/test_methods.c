@@ -4,6 +4,7 @@
  * again, what a child is given, what becomes of it when its fork server dies, and how each failure is told.  That the rest is the
  * same for all is shown by the other tests of this directory, which run by each method.
  */
+#include "check.h"
 #include "setting.h"
 
 #include <brood/queue.h>
@@ -723,7 +724,7 @@ static void test_warnings(void **state)
                 {
                         brood_process *p = begin(m, expect_nothing, NULL, 0);
                         int expected = threads && m == BROOD_START_FORK ? BROOD_WARNING_THREADS : 0;
-#ifndef __SANITIZE_THREAD__ /* it has a thread of its own */
+#if !CHECK_TSAN /* it has a thread of its own */
                         assert_int_equal(brood_process_warnings(p), expected);
 #else
                         (void)expected;
@@ -734,7 +735,7 @@ static void test_warnings(void **state)
                 pid_t pid = brood_fork(&p);
                 if (pid == 0)
                         _exit(0);
-#ifndef __SANITIZE_THREAD__
+#if !CHECK_TSAN
                 assert_int_equal(brood_process_warnings(p), threads ? BROOD_WARNING_THREADS : 0);
 #endif
                 brood_process_free(p);
@@ -853,7 +854,7 @@ static void test_server_is_small(void **state)
         while (fgets(text, sizeof text, file))
                 sscanf(text, "Threads: %d", &threads);
         fclose(file);
-#ifndef __SANITIZE_THREAD__
+#if !CHECK_TSAN
         assert_int_equal(threads, 1);
 #endif
         assert_true(support_until(has_few_descriptors, &(struct server_seen){ server, 1 }, 20000));
