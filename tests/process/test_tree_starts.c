@@ -8,9 +8,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -171,6 +174,64 @@ static int as_nobody(void *unused)
         return 0;
 }
 
+/* The effective ones of the calling process. */
+static uint64_t capabilities(void)
+{
+        char line[128];
+        uint64_t all = 0;
+        FILE *file = fopen("/proc/self/status", "re");
+        while (file != NULL && fgets(line, sizeof line, file) != NULL)
+                if (sscanf(line, "CapEff: %" SCNx64, &all) == 1)
+                        break;
+        if (file != NULL)
+                fclose(file);
+        return all;
+}
+
+/* All of them in its own user namespace, but none over what is outside, such as the name of this machine. */
+static int use_capabilities(void *unused)
+{
+        char name[256] = "";
+        (void)unused;
+        for (int i = 0; prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++)
+                ask(capabilities() >> i & 1);
+        ask(mount("none", "/proc", "tmpfs", 0, NULL) == 0);
+        ask(gethostname(name, sizeof name - 1) == 0);
+        ask(sethostname(name, strlen(name)) < 0 && errno == EPERM);
+        return CODE;
+}
+
+static int as_nobody_in_namespace(void *unused)
+{
+        const char *const argv[] = { "/bin/sh", "-c", "grep -q '^CapEff:.0*$' /proc/self/status", NULL };
+        brood_process_options options = { .setup = { .tree = BROOD_TREE_NAMESPACE } };
+        brood_process *process;
+        int code = -1;
+        ask(as_nobody(unused) == 0);
+        signal(SIGCHLD, SIG_DFL);
+        if (brood_tree_possible(BROOD_TREE_NAMESPACE) != BROOD_TREE_NAMESPACE)
+                return 0;
+        ask(capabilities() == 0);
+        ask(brood_process_exec(&process, argv, &options, NULL) == 0);
+        ask(brood_process_join(process, BROOD_FOREVER) == 0);
+        ask(brood_process_exitcode(process, &code) == 0 && code == 0);
+        brood_process_free(process);
+        options.target = use_capabilities;
+        options.start_method = BROOD_START_FORK;
+        ask(brood_process_new(&process, &options) == 0);
+        ask(brood_process_start(process) == 0);
+        ask(brood_process_join(process, BROOD_FOREVER) == 0);
+        ask(brood_process_exitcode(process, &code) == 0 && code == CODE);
+        brood_process_free(process);
+        return 0;
+}
+
+static void test_capabilities(void **state)
+{
+        (void)state;
+        assert_int_equal(in_child(as_nobody_in_namespace, NULL), 0);
+}
+
 static void test_who_may_little(void **state)
 {
         (void)state;
@@ -222,7 +283,8 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 fork_test(test_program),        fork_test(test_guardian_has_no_descriptors),
                 process_test(test_bad_input),   process_test(test_start_fails),
-                fork_test(test_who_may_little), fork_test(test_in_namespace),
+                fork_test(test_who_may_little), fork_test(test_capabilities),
+                fork_test(test_in_namespace),
         };
 
         return setting_main(argc, argv, "tree_starts", tests, array_length(tests), 80);
