@@ -61,7 +61,8 @@
  *
  * In a namespace the child has pid 2, and getppid(2) is 0.  brood works in it, but objects that wait for one another (queues,
  * locks, pools) must not be shared between inside and outside: those of one side would take those of the other for dead.  The
- * child's mounts are its own.
+ * child's mounts are its own.  Where a user namespace was needed, a target that was forked has all capabilities(7) in that
+ * namespace (it may mount, and make namespaces), and none outside of it; a program has them only if the user is root.
  *
  * Start methods.  Where a child comes from is chosen with `.start_method`, or for all with brood_set_start_method():
  *

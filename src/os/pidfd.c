@@ -119,23 +119,33 @@ struct ending ending_of(const siginfo_t *info, const struct rusage *usage)
         };
 }
 
-int pidfd_reap(int pidfd, struct ending *ret_ending)
+/* The system call, unlike the function, tells what the process has used. */
+static int reap(idtype_t type, id_t id, struct ending *ret_ending)
 {
         KEEP_ERRNO;
         siginfo_t info = { 0 };
         struct rusage usage;
 
-        /* The system call, unlike the function, tells what the process has used. */
-        while (syscall(SYS_waitid, WAITID_PIDFD, pidfd, &info, WEXITED | WNOHANG | __WALL, &usage) < 0) {
-                if (errno == ECHILD)
-                        return ending_after_reaping(pidfd, ret_ending);
+        while (syscall(SYS_waitid, type, id, &info, WEXITED | WNOHANG | __WALL, &usage) < 0)
                 if (errno != EINTR)
                         return -errno;
-        }
         if (info.si_pid == 0)
                 return -EAGAIN;
         *ret_ending = ending_of(&info, &usage);
         return 0;
+}
+
+int pidfd_reap(int pidfd, struct ending *ret_ending)
+{
+        KEEP_ERRNO;
+        int r = reap(WAITID_PIDFD, (id_t)pidfd, ret_ending);
+
+        return r == -ECHILD ? ending_after_reaping(pidfd, ret_ending) : r;
+}
+
+int pid_reap(pid_t pid, struct ending *ret_ending)
+{
+        return reap(P_PID, (id_t)pid, ret_ending);
 }
 
 void pidfd_bury(int *pidfd)

@@ -40,6 +40,9 @@ struct ending {
  * somebody else, and the kernel, before 6.15, cannot tell). */
 int pidfd_reap(int pidfd, struct ending *ret_ending);
 
+/* The same of a child that nobody but the calling thread reaps, so that its pid is nobody else's: 0, -EAGAIN (it runs), -ECHILD. */
+int pid_reap(pid_t pid, struct ending *ret_ending);
+
 /* The same, from what waitid(2), the system call, tells of an ended child. */
 struct rusage;
 struct ending ending_of(const siginfo_t *info, const struct rusage *usage);

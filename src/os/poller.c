@@ -38,6 +38,11 @@ int poller_edge_to_level(int poller, int fd, void *name)
         return control(poller, EPOLL_CTL_MOD, fd, EPOLLIN, name);
 }
 
+int poller_add_once(int poller, int fd, void *name)
+{
+        return control(poller, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT, name);
+}
+
 void poller_remove(int poller, int fd)
 {
         control(poller, EPOLL_CTL_DEL, fd, 0, NULL);

@@ -17,6 +17,10 @@ int poller_add(int poller, int fd, void *name);
 int poller_add_edge(int poller, int fd, void *name);
 int poller_edge_to_level(int poller, int fd, void *name);
 
+/* The same, but told once, and then no more.  It stays in the set, even if this process closes it, as long as anybody has a copy of
+ * the descriptor, in this process or another; with the last copy it is gone. */
+int poller_add_once(int poller, int fd, void *name);
+
 void poller_remove(int poller, int fd);
 
 /* Forget that those that are told once have become readable: up to 16 of them, the others in the next call. */

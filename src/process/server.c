@@ -190,15 +190,20 @@ int brood_forkserver_stop(void)
 
 /* ---- the server ---- */
 
-/* A child of the server. */
+/* A child of the server, which alone reaps it: until then its pid is nobody else's.  To hold a pidfd of each besides the channel
+ * would make every further child inherit and close twice as many.  So only the host has it, and the poller watches it all the same;
+ * when the host lets go of it, and so of the channel, the server opens one of its own. */
 struct ward {
-        int pidfd, channel;
+        pid_t pid; /* 0: none has a channel of this number */
+        int pidfd; /* -1: the host's does */
 };
 
 struct server {
         int control, poller;
-        struct descriptor_set wards; /* their pidfds and channels */
-        struct sigaction sigchld;    /* as the preload left it: a child's */
+        struct ward *wards; /* by the number of the server's end of their channel, which is their name in the poller */
+        size_t room;
+        struct descriptor_set open; /* their channels and pidfds */
+        struct sigaction sigchld;   /* as the preload left it: a child's */
 };
 
 /* In a child of the server: what is the server's goes, its other children's channels above all. */
@@ -206,7 +211,7 @@ static void leave_server(struct server *server)
 {
         descriptor_close(&server->control);
         descriptor_close(&server->poller);
-        descriptor_set_close(&server->wards);
+        descriptor_set_close(&server->open);
         signals_restore_sigchld(&server->sigchld);
 }
 
@@ -271,66 +276,115 @@ static _Noreturn void live(const struct request *request, int *fds)
         process_run(process);
 }
 
-static void ward_leave_channel(struct server *server, struct ward *ward)
+static void *name_of(int fd)
 {
-        descriptor_set_remove(&server->wards, ward->channel);
-        descriptor_close(&ward->channel);
+        return (void *)(uintptr_t)fd;
 }
 
-static void ward_end(struct server *server, struct ward *ward)
+static int make_room(struct server *server, int channel)
 {
-        poller_remove(server->poller, ward->pidfd);
-        descriptor_set_remove(&server->wards, ward->pidfd);
-        descriptor_close(&ward->pidfd);
-        ward_leave_channel(server, ward);
-        free(ward);
-}
-
-static int ward_begin(struct server *server, pid_t pid, int channel, struct ward **ret_ward)
-{
-        struct ward *ward = malloc(sizeof *ward);
-
-        if (ward == NULL)
+        if ((size_t)channel < server->room)
+                return 0;
+        size_t room = 2 * (size_t)channel;
+        struct ward *wards = realloc(server->wards, room * sizeof *wards);
+        if (wards == NULL)
                 return -ENOMEM;
-        int pidfd = pidfd_of(pid);
-        int r = pidfd < 0 ? pidfd : descriptor_set_add(&server->wards, pidfd);
-        if (r == 0)
-                r = descriptor_set_add(&server->wards, channel);
-        if (r == 0)
-                r = poller_add(server->poller, pidfd, ward);
-        if (r < 0) {
-                descriptor_set_remove(&server->wards, pidfd);
-                descriptor_set_remove(&server->wards, channel);
-                descriptor_close(&pidfd);
-                free(ward);
-                return r;
-        }
-        *ward = (struct ward){ pidfd, channel };
-        *ret_ward = ward;
+        memset(wards + server->room, 0, (room - server->room) * sizeof *wards);
+        server->wards = wards;
+        server->room = room;
         return 0;
 }
 
-/* Fork a child, and tell the host of it.  Its channel is the ward's from then on. */
+/* Tell the host of a child, and give it the pidfd. */
+static int introduce(struct server *server, pid_t pid, int channel)
+{
+        int pidfd = pidfd_of(pid);
+
+        if (pidfd < 0)
+                return pidfd;
+        int r = poller_add_once(server->poller, pidfd, name_of(channel));
+        if (r == 0)
+                r = tell_birth(channel, pid, pidfd);
+        descriptor_close(&pidfd);
+        return r;
+}
+
+/* The channel is the ward's if that succeeds. */
+static int ward_begin(struct server *server, pid_t pid, int channel)
+{
+        int r = make_room(server, channel);
+
+        if (r == 0)
+                r = descriptor_set_add(&server->open, channel);
+        if (r == 0)
+                r = poller_add(server->poller, channel, name_of(channel)); /* readable: the host has closed its end */
+        if (r == 0)
+                r = introduce(server, pid, channel);
+        if (r == 0) {
+                server->wards[channel] = (struct ward){ pid, -1 };
+        } else {
+                poller_remove(server->poller, channel);
+                descriptor_set_remove(&server->open, channel);
+        }
+        return r;
+}
+
+static void ward_close(struct server *server, int *fd)
+{
+        poller_remove(server->poller, *fd);
+        descriptor_set_remove(&server->open, *fd);
+        descriptor_close(fd);
+}
+
+static void ward_end(struct server *server, int channel)
+{
+        struct ward *ward = &server->wards[channel];
+
+        ward->pid = 0;
+        if (ward->pidfd >= 0)
+                ward_close(server, &ward->pidfd);
+        ward_close(server, &channel);
+}
+
+/* Watch it by a pidfd of the server's own.  If there is no descriptor left, the channel is still watched, and tells again. */
+static void ward_watch(struct server *server, int channel)
+{
+        struct ward *ward = &server->wards[channel];
+
+        if (ward->pidfd >= 0)
+                return;
+        int pidfd = pidfd_of(ward->pid);
+        if (pidfd < 0)
+                return;
+        int r = descriptor_set_add(&server->open, pidfd);
+        if (r == 0)
+                r = poller_add(server->poller, pidfd, name_of(channel));
+        if (r < 0) {
+                descriptor_set_remove(&server->open, pidfd);
+                descriptor_close(&pidfd);
+                return;
+        }
+        poller_remove(server->poller, channel);
+        ward->pidfd = pidfd;
+}
+
+/* Fork a child, and tell the host of it. */
 static void bear(struct server *server, const struct request *request, int *fds)
 {
-        struct ward *ward = NULL;
-
         pid_t pid = child_fork();
         if (pid == 0) {
                 leave_server(server);
                 live(request, fds);
         }
-        int r = pid < 0 ? pid : ward_begin(server, pid, fds[SENT_CHANNEL], &ward);
-        if (r < 0) {
-                tell_failure(fds[SENT_CHANNEL], r, OUTFIT_NONE);
-                descriptor_close(&fds[SENT_CHANNEL]);
-                if (pid > 0)
-                        child_reap(pid); /* the host has it exit at the gate */
+        int r = pid < 0 ? pid : ward_begin(server, pid, fds[SENT_CHANNEL]);
+        if (r == 0) {
+                fds[SENT_CHANNEL] = -1;
                 return;
         }
-        fds[SENT_CHANNEL] = -1;
-        if (tell_birth(ward->channel, pid, ward->pidfd) < 0)
-                ward_leave_channel(server, ward); /* the host does not want to know any more */
+        tell_failure(fds[SENT_CHANNEL], r, OUTFIT_NONE);
+        descriptor_close(&fds[SENT_CHANNEL]);
+        if (pid > 0)
+                child_reap(pid); /* the host has it exit at the gate */
 }
 
 static void take_request(struct server *server)
@@ -353,16 +407,22 @@ static void take_request(struct server *server)
                 descriptor_close(&fds[i]);
 }
 
-/* A child has ended: reap it, and tell the host how. */
-static void bury(struct server *server, struct ward *ward)
+/* A child may have ended: then reap it, and tell the host how.  Else the host has let go of it; or a tracer is told first, for whom
+ * we wait; or it was another one's end, and it does no harm to watch this one, too. */
+static void look_after(struct server *server, int channel)
 {
         struct ending ending;
 
-        if (pidfd_reap(ward->pidfd, &ending) == -EAGAIN)
+        if (server->wards[channel].pid == 0)
                 return;
-        if (ward->channel >= 0)
-                tell_ending(ward->channel, &ending);
-        ward_end(server, ward);
+        int r = pid_reap(server->wards[channel].pid, &ending);
+        if (r == -EAGAIN) {
+                ward_watch(server, channel);
+                return;
+        }
+        if (r == 0)
+                tell_ending(channel, &ending);
+        ward_end(server, channel);
 }
 
 void server_live(struct birth *birth, brood_process *process, int (*preload)(void))
@@ -386,7 +446,7 @@ void server_live(struct birth *birth, brood_process *process, int (*preload)(voi
                 r = server.poller = poller_new();
         if (r >= 0) {
                 server.control = process->handed[0];
-                r = poller_add(server.poller, server.control, NULL);
+                r = poller_add(server.poller, server.control, name_of(server.control));
         }
         if (r < 0)
                 birth_fail(birth, OUTFIT_NONE, r);
@@ -397,10 +457,11 @@ void server_live(struct birth *birth, brood_process *process, int (*preload)(voi
                 int n = poller_wait(server.poller, ready, READY_MAX, DEADLINE_NEVER);
                 bool asked = false;
                 for (int i = 0; i < n; i++) {
-                        if (ready[i] == NULL)
+                        int fd = (int)(uintptr_t)ready[i];
+                        if (fd == server.control)
                                 asked = true;
                         else
-                                bury(&server, ready[i]);
+                                look_after(&server, fd);
                 }
                 if (asked)
                         take_request(&server);

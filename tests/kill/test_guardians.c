@@ -10,7 +10,7 @@
  * How many instructions of each are tried, evenly spread and at a random offset, is set by --rounds N (or BROOD_TEST_ROUNDS).
  */
 #include "check.h"
-#include "step.h"
+#include "trace.h"
 
 #include "os/cgroup.h"
 
@@ -18,9 +18,7 @@
 
 #include <dirent.h>
 #include <limits.h>
-#include <sched.h>
 #include <sys/prctl.h>
-#include <sys/ptrace.h>
 #include <sys/syscall.h>
 
 enum {
@@ -225,106 +223,51 @@ static int watchful_parent(brood_tree_level tree)
         return 0;
 }
 
-/* A parent of which each process is traced.  The n-th that it begins, itself not counted, is stepped, and killed after `steps`
- * instructions; the others run as they like. */
-struct trace {
-        pid_t parent, victim;
+struct births {
+        struct step_mark mark;
+        atomic_int result;
         brood_tree_level tree;
-        int begun, wanted;
-        long steps, done;
-        pid_t known[16]; /* that have had their first stop */
-        int known_count;
 };
 
-static bool is_new(struct trace *trace, pid_t pid)
+static void call_watchful_parent(void *given)
 {
-        for (int i = 0; i < trace->known_count; i++)
-                if (trace->known[i] == pid)
-                        return false;
-        if (trace->known_count < (int)array_length(trace->known))
-                trace->known[trace->known_count++] = pid;
-        return true;
+        struct births *births = given;
+        atomic_store(&births->result, watchful_parent(births->tree));
 }
 
-/* What is done with a process that has stopped. */
-static void go_on(struct trace *trace, pid_t pid, int status)
+/* The nth process that a parent begins is killed after so many steps. */
+static struct trace trace_births(struct births *births, int n, long steps)
 {
-        int signal = WSTOPSIG(status);
-        if (is_new(trace, pid)) {
-                if (++trace->begun == trace->wanted)
-                        trace->victim = pid;
-                signal = 0;
-        }
-        if (signal == SIGTRAP)
-                signal = 0; /* a step, an event, or an exec */
-        if (pid != trace->victim) {
-                ptrace(PTRACE_CONT, pid, NULL, (void *)(intptr_t)signal);
-        } else if (trace->done++ < trace->steps) {
-                ptrace(PTRACE_SINGLESTEP, pid, NULL, (void *)(intptr_t)signal);
-        } else {
-                kill(pid, SIGKILL);
-        }
-}
-
-/* A step is a switch to the victim and back, which takes half the time if all are on one CPU. */
-static void share_a_cpu(cpu_set_t *ret_before)
-{
-        cpu_set_t one;
-        int cpu = sched_getcpu();
-        assert_true(cpu >= 0);
-        CPU_ZERO(&one);
-        CPU_SET((size_t)cpu, &one);
-        assert_int_equal(sched_getaffinity(0, sizeof *ret_before, ret_before), 0);
-        assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
-}
-
-/* The parent's result. */
-static int trace_births(struct trace *trace)
-{
-        cpu_set_t before;
-        int status, result = -1;
-        share_a_cpu(&before);
-        fflush(NULL);
-        pid_t pid = fork();
-        assert_true(pid >= 0);
-        if (pid == 0) {
-                ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-                raise(SIGSTOP);
-                _exit(watchful_parent(trace->tree));
-        }
-        assert_int_equal(waitpid(pid, &status, __WALL), pid);
-        assert_true(WIFSTOPPED(status));
-        trace->parent = pid;
-        is_new(trace, pid);
-        const long options = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
-        assert_int_equal(ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)options), 0);
-        ptrace(PTRACE_CONT, pid, NULL, NULL);
-        while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR) {
-                if (pid > 0 && WIFSTOPPED(status))
-                        go_on(trace, pid, status);
-                else if (pid == trace->parent)
-                        result = check_code(status);
-        }
-        sched_setaffinity(0, sizeof before, &before);
-        return result;
+        const struct step_victim parent = { .call = call_watchful_parent, .arg = births, .mark = &births->mark };
+        struct trace trace = { .mark = &births->mark, .nth = n, .steps = steps, .limit_ms = 2 * CHECK_HANG_MS };
+        atomic_store(&births->result, -1);
+        trace.parent = step_start(&parent);
+        assert_true(trace.parent > 0);
+        trace_run(&trace);
+        step_kill(trace.parent);
+        return trace;
 }
 
 static void kill_the_nth(brood_tree_level tree, int n, const char *what)
 {
+        struct births *births = check_shared(sizeof *births);
         int kills = support_rounds(KILLS_OF_CHILDREN);
-        struct trace all = { .tree = tree, .wanted = n, .steps = STEPS_MOST };
-        assert_int_equal(trace_births(&all), 0);
-        assert_true(all.begun >= n && all.done > 0);
-        long total = all.done, killed = 0;
+        births->tree = tree;
+        const struct trace all = trace_births(births, n, LONG_MAX);
+        assert_false(all.hung);
+        assert_int_equal(atomic_load(&births->result), 0);
+        assert_true(all.victim > 0 && all.steps_done > 0);
+        long total = all.steps_done, killed = 0;
         for (int i = 0; i < kills; i++) {
-                struct trace trace = { .tree = tree, .wanted = n, .steps = place(i, kills, total) };
-                int result = trace_births(&trace);
-                if (result != 0)
-                        fail_msg("%s%s, killed after %ld of %ld instructions: the parent ended with %d", what,
-                                 tree_names[tree], trace.steps, total, result);
+                const struct trace trace = trace_births(births, n, place(i, kills, total));
+                int result = atomic_load(&births->result);
+                if (trace.hung || result != 0)
+                        fail_msg("%s%s, killed after %ld of %ld instructions: the parent %s %d", what, tree_names[tree],
+                                 trace.steps, total, trace.hung ? "hangs, and was at" : "ended with", result);
                 expect_no_group(what, trace.parent, trace.steps);
-                killed += trace.done > trace.steps;
+                killed += trace.killed;
         }
+        munmap(births, sizeof *births);
         print_message("%s%s: %ld kills in %ld instructions\n", what, tree_names[tree], killed, total);
 }
 

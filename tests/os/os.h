@@ -13,12 +13,6 @@
 
 #include <sys/time.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define CHECK_TSAN 1
-#else
-#define CHECK_TSAN 0
-#endif
-
 static inline int64_t in_ms(int ms)
 {
         return clock_now() + ms * NS_PER_MS;

@@ -581,6 +581,24 @@ static void test_poller(void **state)
         poller_remove(poller, two);
         assert_int_equal(poller_wait(poller, ready, 4, DEADLINE_NEVER), 1);
         assert_ptr_equal(ready[0], &one);
+        poller_remove(poller, one);
+
+        /* Once, though this descriptor is closed meanwhile; and no more when all copies are. */
+        for (int copies = 1; copies >= 0; copies--) {
+                int fd = eventfd_new(), copy = copies > 0 ? descriptor_duplicate(fd) : -1;
+                assert_int_equal(poller_add_once(poller, fd, &copy), 0);
+                if (copies == 0)
+                        eventfd_raise(fd);
+                descriptor_close(&fd);
+                assert_int_equal(poller_wait(poller, ready, 4, DEADLINE_NOW), -EAGAIN);
+                if (copies > 0) {
+                        eventfd_raise(copy);
+                        assert_int_equal(poller_wait(poller, ready, 4, DEADLINE_NEVER), 1);
+                        assert_ptr_equal(ready[0], &copy);
+                }
+                assert_int_equal(poller_wait(poller, ready, 4, DEADLINE_NOW), -EAGAIN);
+                descriptor_close(&copy);
+        }
         close(poller);
         close(one);
         close(two);

@@ -93,6 +93,30 @@ static void test_pidfd_reap(void **state)
         assert_int_equal(pidfd_of(-1), -EINVAL);
 }
 
+static void test_pid_reap(void **state)
+{
+        (void)state;
+        need_pidfds();
+        int seven = 7, r;
+        struct ending ending = { .exitcode = 1234 };
+        pid_t pid = check_start(wait_for_signal, NULL);
+        assert_int_equal(pid_reap(pid, &ending), -EAGAIN);
+        assert_int_equal(ending.exitcode, 1234);
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        int64_t end = support_now_ms() + CHECK_HANG_MS;
+        while ((r = pid_reap(pid, &ending)) == -EAGAIN && support_now_ms() < end)
+                ;
+        assert_int_equal(r, 0);
+        assert_int_equal(ending.exitcode, -SIGKILL);
+        assert_true(ending.measured);
+        assert_int_equal(pid_reap(pid, &ending), -ECHILD);
+        pid = check_start(exit_with, &seven);
+        while ((r = pid_reap(pid, &ending)) == -EAGAIN && support_now_ms() < end)
+                ;
+        assert_int_equal(r, 0);
+        assert_int_equal(ending.exitcode, 7);
+}
+
 /* A handler, or a library, has reaped it first. */
 static void test_pidfd_reaped_by_another(void **state)
 {
@@ -545,6 +569,7 @@ int main(int argc, char **argv)
 {
         static const struct CMUnitTest tests[] = {
                 support_test(test_pidfd_reap),
+                support_test(test_pid_reap),
                 support_test(test_pidfd_reaped_by_another),
                 support_test(test_pidfd_reap_of_strangers),
                 support_test(test_identity),

@@ -4,6 +4,7 @@
  * the documented error, and leaves no child, no zombie and no descriptor; afterwards all works.  Options that no call takes are
  * in test_process.c, test_setup.c and test_methods.c, beside what they are options of.
  */
+#include "check.h"
 #include "setting.h"
 
 #include <errno.h>
@@ -406,7 +407,7 @@ static void test_no_process_left_for_the_second_level(void **state)
 
 /* ---- memory ---- */
 
-#ifndef __SANITIZE_ADDRESS__ /* its allocator ends the process instead */
+#if !CHECK_ASAN /* its allocator ends the process instead */
 
 static void leave_no_memory(const struct scarcity *s)
 {
@@ -504,7 +505,7 @@ int main(int argc, char **argv)
                 process_test(test_no_descriptor_left),
                 process_test(test_no_process_left),
                 fork_test(test_no_process_left_for_the_second_level),
-#ifndef __SANITIZE_ADDRESS__
+#if !CHECK_ASAN
                 process_test(test_no_memory_left),
                 process_test(test_no_memory_for_a_handle),
                 process_test(test_memory_limit_too_small),

@@ -2,6 +2,7 @@
  *
  * tests/process/test_cycles.c: ten thousand lives, and nothing left of them: no zombie, no descriptor, no mapping.
  */
+#include "check.h"
 #include "setting.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@ static void expect_nothing_left(int descriptors, int mappings)
 {
         assert_int_equal(support_count_children(getpid()), method == BROOD_START_FORKSERVER ? 1 : 0); /* the server */
         assert_int_equal(support_count_descriptors(), descriptors);
-#ifndef __SANITIZE_ADDRESS__ /* its allocator maps as it likes */
+#if !CHECK_ASAN /* its allocator maps as it likes */
         assert_in_range(support_count_mappings(), 1, mappings);
 #else
         (void)mappings;

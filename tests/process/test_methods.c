@@ -4,6 +4,7 @@
  * again, what a child is given, what becomes of it when its fork server dies, and how each failure is told.  That the rest is the
  * same for all is shown by the other tests of this directory, which run by each method.
  */
+#include "check.h"
 #include "setting.h"
 
 #include <brood/queue.h>
@@ -723,7 +724,7 @@ static void test_warnings(void **state)
                 {
                         brood_process *p = begin(m, expect_nothing, NULL, 0);
                         int expected = threads && m == BROOD_START_FORK ? BROOD_WARNING_THREADS : 0;
-#ifndef __SANITIZE_THREAD__ /* it has a thread of its own */
+#if !CHECK_TSAN /* it has a thread of its own */
                         assert_int_equal(brood_process_warnings(p), expected);
 #else
                         (void)expected;
@@ -734,7 +735,7 @@ static void test_warnings(void **state)
                 pid_t pid = brood_fork(&p);
                 if (pid == 0)
                         _exit(0);
-#ifndef __SANITIZE_THREAD__
+#if !CHECK_TSAN
                 assert_int_equal(brood_process_warnings(p), threads ? BROOD_WARNING_THREADS : 0);
 #endif
                 brood_process_free(p);
@@ -816,18 +817,24 @@ static void let_go(struct lines *l)
         assert_int_equal(write(l->wait[1], "x", 1), 1);
 }
 
+struct server_seen {
+        pid_t pid;
+        int children;
+};
+
 /* Once it has closed what came with the request: the streams; the branch of its lifeline, its parent, the control, the poller; and
- * two for a child. */
-static bool has_few_descriptors(void *server)
+ * one for each child. */
+static bool has_few_descriptors(void *given)
 {
+        const struct server_seen *server = given;
         int count = 0;
-        for (int fd = 0; fd < 64; fd++) {
+        for (int fd = 0; fd < 128; fd++) { /* the branch has a high number */
                 char path[64];
                 struct stat about;
-                snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)*(pid_t *)server, fd);
+                snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)server->pid, fd);
                 count += lstat(path, &about) == 0;
         }
-        return count >= 7 && count <= 9;
+        return count == 7 + server->children;
 }
 
 static void test_server_is_small(void **state)
@@ -847,13 +854,14 @@ static void test_server_is_small(void **state)
         while (fgets(text, sizeof text, file))
                 sscanf(text, "Threads: %d", &threads);
         fclose(file);
-#ifndef __SANITIZE_THREAD__
+#if !CHECK_TSAN
         assert_int_equal(threads, 1);
 #endif
-        assert_true(support_until(has_few_descriptors, &server, 20000));
+        assert_true(support_until(has_few_descriptors, &(struct server_seen){ server, 1 }, 20000));
         /* The same server is asked again. */
         brood_process *q = start_by_server(&l, false);
         assert_int_equal(hear_pid(&l), server);
+        assert_true(support_until(has_few_descriptors, &(struct server_seen){ server, 2 }, 20000));
         /* It is no child that anybody waits for. */
         assert_int_equal(brood_active_children(NULL, 0), 2);
         let_go(&l);
@@ -861,6 +869,32 @@ static void test_server_is_small(void **state)
         finish(p, 5);
         finish(q, 5);
         assert_int_equal(brood_wait(NULL, BROOD_FOREVER), -ECHILD);
+        assert_true(support_until(has_few_descriptors, &(struct server_seen){ server, 0 }, 20000));
+        lines_close(&l);
+}
+
+/* Nobody in the host knows of them any more: the server itself sees them end, and has nothing left of them. */
+static void test_server_reaps_those_let_go(void **state)
+{
+        (void)state;
+        enum { CHILDREN = 8 };
+        struct lines l;
+        pid_t pids[CHILDREN], server = 0;
+        lines_open(&l);
+        for (int i = 0; i < CHILDREN; i++) {
+                brood_process *p = start_by_server(&l, true);
+                server = hear_pid(&l);
+                pids[i] = brood_process_pid(p);
+                /* Some end at the very moment at which they are let go of. */
+                if (i % 2 == 0)
+                        let_go(&l);
+                brood_process_free(p);
+        }
+        for (int i = 1; i < CHILDREN; i += 2)
+                let_go(&l);
+        for (int i = 0; i < CHILDREN; i++)
+                assert_true(support_process_gone(pids[i], 20000));
+        assert_true(support_until(has_few_descriptors, &(struct server_seen){ server, 0 }, 20000));
         lines_close(&l);
 }
 
@@ -1256,6 +1290,7 @@ int main(int argc, char **argv)
                 process_test(test_nested_starts),
                 process_test(test_warnings),
                 process_test(test_server_is_small),
+                process_test(test_server_reaps_those_let_go),
                 process_test(test_idle_server_killed),
                 process_test(test_server_killed_with_children),
                 process_test(test_adopter_that_does_not_reap),

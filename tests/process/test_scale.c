@@ -5,6 +5,7 @@
  *
  * --rounds 100000 is the long run (tools/check-all.sh): so many by fork, and a tenth by the other methods.
  */
+#include "check.h"
 #include "setting.h"
 
 #include <errno.h>
@@ -51,7 +52,7 @@ static void expect_same(const struct left *before, long slack_kb)
         const struct left now = look();
         assert_int_equal(now.children, before->children);
         assert_int_equal(now.descriptors, before->descriptors);
-#ifndef __SANITIZE_ADDRESS__ /* its allocator maps as it likes, and keeps what is freed for a while */
+#if !CHECK_ASAN /* its allocator maps as it likes, and keeps what is freed for a while */
         assert_in_range(now.mappings, 1, before->mappings);
         print_message("memory: %ld kB, then %ld kB\n", before->anonymous_kb, now.anonymous_kb);
         assert_true(now.anonymous_kb <= before->anonymous_kb + slack_kb);

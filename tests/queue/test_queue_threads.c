@@ -14,17 +14,6 @@
 #include <sched.h>
 #include <sys/syscall.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define WATCHED_BY_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define WATCHED_BY_TSAN 1
-#endif
-#endif
-#ifndef WATCHED_BY_TSAN
-#define WATCHED_BY_TSAN 0
-#endif
-
 enum {
         PRODUCERS = 4,
         CONSUMERS = 4,
@@ -409,7 +398,7 @@ static void test_messages_that_are_put_back(void **state)
 static void test_two_handles(void **state)
 {
         (void)state;
-        if (WATCHED_BY_TSAN)
+        if (CHECK_TSAN)
                 skip();
         for (int round = 0; round < support_rounds(3); round++) {
                 run_crowd(&(struct crowd){ .maxsize = 7, .two_handles = true });

@@ -692,7 +692,7 @@ static void test_forked_child_has_its_own_number(void **state)
         rig_drop(&rig);
 }
 
-#if !defined(__SANITIZE_THREAD__)
+#if !CHECK_TSAN
 static void test_cloned_child_has_its_own_number(void **state)
 {
         (void)state;
@@ -1066,7 +1066,7 @@ int main(int argc, char **argv)
                 support_test(test_seal),
                 support_test(test_seal_waits_for_claims),
                 support_test(test_forked_child_has_its_own_number),
-#if !defined(__SANITIZE_THREAD__)
+#if !CHECK_TSAN
                 support_test(test_cloned_child_has_its_own_number),
 #endif
                 support_test(test_no_number_left),

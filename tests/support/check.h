@@ -24,15 +24,26 @@
 #include <time.h>
 #include <unistd.h>
 
+/* 1 under the sanitizer of addresses, or of threads: gcc defines a macro for each, clang has a feature. */
 #if defined(__SANITIZE_ADDRESS__)
 #define CHECK_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define CHECK_TSAN 1
+#endif
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) && !defined(CHECK_ASAN)
 #define CHECK_ASAN 1
+#endif
+#if __has_feature(thread_sanitizer) && !defined(CHECK_TSAN)
+#define CHECK_TSAN 1
 #endif
 #endif
 #ifndef CHECK_ASAN
 #define CHECK_ASAN 0
+#endif
+#ifndef CHECK_TSAN
+#define CHECK_TSAN 0
 #endif
 
 #define array_length(a) (sizeof(a) / sizeof((a)[0]))

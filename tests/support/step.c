@@ -149,7 +149,7 @@ static void do_nothing(void *arg)
 
 bool step_possible(const char **ret_why)
 {
-#if CHECK_ASAN || defined(__SANITIZE_THREAD__)
+#if CHECK_ASAN || CHECK_TSAN
         *ret_why = "most of the instructions would be the sanitizer's";
         return false;
 #endif

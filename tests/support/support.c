@@ -14,6 +14,7 @@
  * into the runner by a failed assertion is stopped in tear_down().
  */
 #include "support.h"
+#include "check.h"
 #include "namespace.h"
 
 #include <brood/process.h>
@@ -35,17 +36,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 #define TREE_MAX 4096        /* processes that a look at /proc can hold */
 #define FD_MAX 1024          /* descriptors that a baseline can hold */
@@ -785,7 +775,7 @@ int support_main(int argc, char **argv, const char *suite, const struct CMUnitTe
         }
         atomic_store(&random_state, seed);
         rounds_given = rounds < 1000000000 ? (int)rounds : 1000000000;
-        if (SANITIZED)
+        if (CHECK_ASAN || CHECK_TSAN)
                 limit_seconds *= 4;
         setvbuf(stdout, NULL, _IOLBF, 0);
         printf("%s: --seed %llu\n", suite, (unsigned long long)seed);

@@ -3,6 +3,7 @@
  * tests/support/test_support.c: the harness itself under test.  A check that cannot fail is worth nothing, so each one
  * is shown a program that deserves to fail it (sample.c), and must catch it.
  */
+#include "check.h"
 #include "support.h"
 
 #include <fcntl.h>
@@ -51,14 +52,6 @@ static int run_sample(const char *const *arguments, int interrupt)
         assert_int_equal(waitpid(pid, &status, 0), pid);
         return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED
-#endif
-#endif
 
 #define run(...) run_sample((const char *const[]){ __VA_ARGS__, NULL }, 0)
 
@@ -151,7 +144,7 @@ static void test_crash(void **state)
 {
         (void)state;
         assert_int_not_equal(run("crash"), 0);
-#ifndef SANITIZED /* whose handler reports and exits */
+#if !CHECK_ASAN /* whose handler reports and exits */
         expect_output("killed by signal 11");
 #endif
         assert_int_equal(run("crash-with-child"), 1);
