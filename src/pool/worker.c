@@ -79,15 +79,18 @@ static void keep_message(brood_pool *pool, struct task *task)
                 memcpy(region_at(&pool->region, task->out), message.text, task->message);
 }
 
-/* Run one call and check what it returned.  It may have forked, and returned in the child as well, which is no worker. */
-static int64_t call(const struct task *task, const unsigned char *arg, unsigned char *out)
+int64_t worker_call(uint64_t function, const void *arg, size_t size, void *out, size_t room)
 {
-        brood_task_function function = (brood_task_function)(uintptr_t)task->function;
-        ssize_t value = function(arg, task->arg_size, out, task->room);
+        ssize_t value = ((brood_task_function)(uintptr_t)function)(arg, size, out, room);
 
         if (process_mark() != self.mark)
                 child_exit(0);
-        return value > 0 && (size_t)value > task->room ? -EMSGSIZE : value;
+        return value > 0 && (size_t)value > room ? -EMSGSIZE : value;
+}
+
+static int64_t call(const struct task *task, const unsigned char *arg, unsigned char *out)
+{
+        return worker_call(task->function, arg, task->arg_size, out, task->room);
 }
 
 static void run(brood_pool *pool, struct task *task)
