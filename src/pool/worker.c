@@ -254,6 +254,7 @@ int worker_run(brood_pool *pool, const struct employment *employment)
 
         if (process_mark_init() < 0)
                 return 1;
+        pool->references = UINT32_MAX; /* its copy of the handle stays, though a task frees it */
         self.number = worker.number;
         self.mark = process_mark();
         self.state = NULL;
