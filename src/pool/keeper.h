@@ -24,6 +24,9 @@ struct again {
                 uint32_t attempt; /* task.retried; if that is another, the task has been begun meanwhile */
         } * entries;
         size_t count, room;
+        /* What was due by then has been dealt with.  It is one moment for all that is done until the next sleep: what becomes due
+         * between two of them would be due for neither. */
+        int64_t looked;
 };
 
 struct keeper {
@@ -60,7 +63,7 @@ void again_deliver(struct keeper *keeper);
 /* A ticket that is due, for a worker that is started for it; 0: none. */
 uint64_t again_take(struct keeper *keeper);
 
-/* When the next one that is not due yet will be; DEADLINE_NEVER. */
+/* When the next one is due, of those that were not when again_deliver() looked; DEADLINE_NEVER. */
 int64_t again_next(const struct keeper *keeper);
 
 void again_drop(struct again *again);
