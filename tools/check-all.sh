@@ -134,7 +134,7 @@ BROOD_TEST_ROUNDS=100000 tests_of "step, every instruction" 2000 build -- step
 BROOD_TEST_ROUNDS=100000 tests_of "step of sync, every instruction" 4000 build -- "step of sync"
 BROOD_TEST_ROUNDS=100000 tests_of "step of births, every instruction" 4000 build -- "step of births"
 BROOD_TEST_ROUNDS=100000 tests_of "step of the pool, every instruction" 4000 build -- "step of the pool"
-BROOD_TEST_ROUNDS=100000 tests_of "keepers, every system call" 2000 build -- "kills of keepers"
+BROOD_TEST_ROUNDS=100000 tests_of "keepers and workers, every system call" 2000 build -- "kills in pools"
 
 gate "models of the queue" 3600 tools/check-model.sh
 

@@ -125,8 +125,8 @@ struct worker {
         uint64_t begun; /* tasks */
 };
 
-/* A task is DONE.  False: nobody could be told, and this worker is to take no other; then the keeper tells.  (A task may have closed
- * all descriptors, and opened others under their numbers.  They are looked at where they are needed.) */
+/* A task is DONE.  False: nobody could be told, and this worker is to take no other; then the keeper tells.  (A task may have
+ * closed all descriptors, and opened others under their numbers.  They are looked at where they are needed.) */
 static bool tell(const struct worker *worker, struct task *task, uint64_t before)
 {
         if (!(before & TASK_ASKED) || !ended_tell(worker->pool, task, before))

@@ -3,8 +3,8 @@
  * tests/kill/test_pool_hosts.c: a host, killed at a random moment while it uses all that a pool has: maps, iterations, completions,
  * callbacks, retries, limits, cancellations, another size, and a pool after the other.  Nobody of its pool may be left.
  *
- * The test process is the child subreaper: whoever loses the host comes to it, and all are gone when it has no child.  How long that
- * took is printed, and asserted only to be no hang: --rounds N (or BROOD_TEST_ROUNDS) hosts.
+ * The test process is the child subreaper: whoever loses the host comes to it, and all are gone when it has no child.  How long
+ * that took is printed, and asserted only to be no hang: --rounds N (or BROOD_TEST_ROUNDS) hosts.
  */
 #include "tasks.h"
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests/kill/test_keeper_kills.c: a pool's keeper, killed at each of its system calls, from its birth to its end.
+ * tests/kill/test_pool_kills.c: a pool's keeper, or one of its workers, killed at each of its system calls, from its birth to
+ * its end.
  *
- * In each play below a host makes a pool, has tasks run to their end, and then has its keeper do something.  The keeper goes from
+ * In each play below a host makes a pool, has tasks run to their end, and then has its keeper do something.  The victim goes from
  * system call to system call (each counts twice, at its entry and at its exit), and a random number of instructions on; there it is
- * killed.  The host must find that the pool is broken, and why; all that had ended by then as it was; all that had not, failed with
- * -EPIPE; and no call of it may wait.  It is ended only when keeper and workers have.
+ * killed.  If it was the keeper, the host must find that the pool is broken, and why; all that had ended by then as it was; and all
+ * that had not, failed with -EPIPE.  If it was a worker, each task has a retry more than it needs, and must end as if nothing had
+ * happened.  No call of the host may wait, and it is ended only when keeper and workers have.
  *
- * How many places of each play are tried is set by --rounds N (or BROOD_TEST_ROUNDS); by default it is a few, every n-th from a
+ * How many places of each play are tried is set by --rounds N (or BROOD_TEST_ROUNDS); by default it is some, every n-th from a
  * random one on.  From 1,000 on it is each of them.
  */
 #include "kills.h"
@@ -22,18 +24,22 @@
 #include <sys/prctl.h>
 
 enum {
-        KILLS = 40,        /* in one play, by default */
+        KILLS = 24,        /* in one play, by default */
         STEPS_AFTER = 300, /* a system call */
         WORKERS = 2,
         DONE = 3,  /* tasks that have ended before */
         OTHERS = 2 /* handed in together with what the play is about */
 };
 
+/* The victim, by the order of the births. */
+enum victim { KEEPER = 1, WORKER = 2, LATER_WORKER = 2 + WORKERS };
+
 struct host;
 
 struct play {
         const char *name;
         void (*act)(struct host *host);
+        bool starts; /* it has a worker started */
 };
 
 struct host {
@@ -50,6 +56,7 @@ static struct page {
 } * page;
 
 static struct kills kills;
+static enum victim victim;
 
 #define complain(...) verdict_complain(&page->verdict, __VA_ARGS__)
 
@@ -64,7 +71,9 @@ static bool is_broken(struct host *host)
 static brood_result *hand_in(struct host *host, const brood_task_options *options)
 {
         brood_result *result = NULL;
-        int r = brood_pool_submit(host->pool, &result, options);
+        brood_task_options with_retries = *options;
+        with_retries.retries += victim != KEEPER;
+        int r = brood_pool_submit(host->pool, &result, &with_retries);
         if (r < 0 && (r != -EPIPE || !is_broken(host)))
                 complain("handing in gave %d", r);
         return result;
@@ -151,14 +160,14 @@ static void terminate(struct host *host)
 }
 
 static const struct play plays[] = {
-        { "start and close", do_nothing },
-        { "workers die", lose_a_worker },
-        { "a retry", retry },
-        { "a retry after close", retry_when_closed },
-        { "limits", pass_a_limit },
-        { "a cancellation", cancel },
-        { "another size", resize },
-        { "terminate", terminate },
+        { "start and close", do_nothing, false },
+        { "workers die", lose_a_worker, true },
+        { "a retry", retry, true },
+        { "a retry after close", retry_when_closed, true },
+        { "limits", pass_a_limit, true },
+        { "a cancellation", cancel, false },
+        { "another size", resize, true },
+        { "terminate", terminate, false },
 };
 
 /* ---- the host ---- */
@@ -217,7 +226,7 @@ static void check_pool(struct host *host)
         const char *reason = brood_pool_reason(host->pool);
         if (r != (reason ? -EPIPE : 0))
                 complain("the join gave %d, and the reason is %s", r, reason ? reason : "none");
-        if (reason && !strstr(reason, "SIGKILL"))
+        if (reason && (!strstr(reason, "SIGKILL") || victim != KEEPER))
                 complain("the reason is: %s", reason);
         if (brood_pool_workers(host->pool, NULL, 0) != 0)
                 complain("there are workers yet");
@@ -278,7 +287,7 @@ static bool run(const struct play *play, struct trace *trace)
                 return kills_note(&kills);
         }
         trace->mark = &page->mark;
-        trace->nth = 1;
+        trace->nth = victim;
         trace->parent_last = true;
         trace->limit_ms = 2 * CHECK_HANG_MS;
         trace_run(trace);
@@ -286,7 +295,7 @@ static bool run(const struct play *play, struct trace *trace)
         if (trace->hung)
                 complain("they hang, or somebody has stayed");
         if (trace->victim == 0 || (trace->killed && trace->victim_code != -SIGKILL))
-                complain("the keeper has ended with %d", trace->victim_code);
+                complain("the victim has ended with %d", trace->victim_code);
         return kills_note(&kills);
 }
 
@@ -305,7 +314,11 @@ static void kill_everywhere(const struct play *play)
         }
         kills.calls++;
         kills.failures += !good;
-        printf("%s: killed %d times in %ld stops at system calls", play->name, killed, whole.calls_done);
+        printf("%s, %s: killed %d times in %ld stops at system calls", play->name,
+               victim == KEEPER   ? "the keeper"
+               : victim == WORKER ? "a worker"
+                                  : "a later worker",
+               killed, whole.calls_done);
         if (good)
                 printf(" (%d ms)\n", (int)(support_now_ms() - start));
         else
@@ -313,23 +326,46 @@ static void kill_everywhere(const struct play *play)
                        page->verdict.complaint);
 }
 
-static void test_keeper_at_every_system_call(void **state)
+static void kill_all(enum victim which, const char *what)
 {
-        (void)state;
         kills_skip_if_impossible();
+        victim = which;
         assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
         tasks_begin();
         page = check_shared(sizeof *page);
         kills_set_up(&kills, &page->verdict);
         for (size_t i = 0; i < array_length(plays); i++)
-                kill_everywhere(&plays[i]);
-        kills_conclude(&kills, "a keeper's life");
+                if (which != LATER_WORKER || plays[i].starts)
+                        kill_everywhere(&plays[i]);
+        kills_conclude(&kills, what);
         munmap(page, sizeof *page);
         tasks_finish();
 }
 
+static void test_keeper(void **state)
+{
+        (void)state;
+        kill_all(KEEPER, "a keeper's life");
+}
+
+static void test_worker(void **state)
+{
+        (void)state;
+        kill_all(WORKER, "a worker's life");
+}
+
+static void test_later_worker(void **state)
+{
+        (void)state;
+        kill_all(LATER_WORKER, "a later worker's life");
+}
+
 int main(int argc, char **argv)
 {
-        const struct CMUnitTest tests[] = { support_test(test_keeper_at_every_system_call) };
-        return support_main(argc, argv, "keeper kills", tests, array_length(tests), 1700);
+        const struct CMUnitTest tests[] = {
+                support_test(test_keeper),
+                support_test(test_worker),
+                support_test(test_later_worker),
+        };
+        return support_main(argc, argv, "pool kills", tests, array_length(tests), 1700);
 }

@@ -13,8 +13,8 @@
  *
  * Then a third task is run, and the pool is closed and joined.  Each call has a time limit, and no wait may end by that.
  *
- * How many instructions of each play are tried is set by --rounds N (or BROOD_TEST_ROUNDS); by default it is some, every n-th from a
- * random one on.  From 100,000 on it is each of them.
+ * How many instructions of each play are tried is set by --rounds N (or BROOD_TEST_ROUNDS); by default it is some, every n-th
+ * from a random one on.  From 100,000 on it is each of them.
  */
 #include "kills.h"
 

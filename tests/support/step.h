@@ -49,8 +49,8 @@ bool step_possible(const char **ret_why);
 /* Fork a victim and have it run up to the marker: its pid; -1 if its preparation failed. */
 pid_t step_start(const struct step_victim *victim);
 
-/* Stop a process that runs already, a descendant but no child, to be stepped from where it stands: false if it cannot be traced.  To
- * let go of it again, where it is to live on. */
+/* Stop a process that runs already, a descendant but no child, to be stepped from where it stands: false if it cannot be traced.
+ * To let go of it again, where it is to live on. */
 bool step_attach(pid_t pid);
 void step_detach(pid_t pid);
 
