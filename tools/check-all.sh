@@ -126,12 +126,15 @@ tests_of "processes, every host" 3600 build -- --suite matrix
 
 BROOD_TEST_ROUNDS=100000 tests_of "processes, 100,000 in a row" 1200 build -- "scale fork" "scale spawn" "scale forkserver"
 
-# A minute of kills in the queue, and the kill after every instruction rather than after some of them.
+# A minute of kills in the queue and in the pool, and the kill after every instruction rather than after some of them.
 BROOD_TEST_ROUNDS=60 tests_of "storm, a minute" 300 build -- storm
 BROOD_TEST_ROUNDS=60 tests_of "storm of sync, a minute" 300 build -- "storm of sync"
+BROOD_TEST_ROUNDS=60 tests_of "chaos in the pool, a minute" 300 build -- "pool chaos"
 BROOD_TEST_ROUNDS=100000 tests_of "step, every instruction" 2000 build -- step
 BROOD_TEST_ROUNDS=100000 tests_of "step of sync, every instruction" 4000 build -- "step of sync"
 BROOD_TEST_ROUNDS=100000 tests_of "step of births, every instruction" 4000 build -- "step of births"
+BROOD_TEST_ROUNDS=100000 tests_of "step of the pool, every instruction" 4000 build -- "step of the pool"
+BROOD_TEST_ROUNDS=100000 tests_of "keepers and workers, every system call" 2000 build -- "kills in pools"
 
 gate "models of the queue" 3600 tools/check-model.sh
 

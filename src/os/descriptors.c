@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -218,6 +219,30 @@ int eventfd_new_counting(void)
         int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
 
         return fd < 0 ? -errno : fd;
+}
+
+/* All eventfds, and other descriptors that are no files, have one inode.  What a description keeps for itself is the signal of
+ * O_ASYNC, which is not in use here; and nobody else would choose this one. */
+enum { MARK = SIGTTOU };
+
+int eventfd_new_marked(void)
+{
+        KEEP_ERRNO;
+        int fd = eventfd_new();
+
+        if (fd >= 0 && fcntl(fd, F_SETSIG, MARK) < 0) {
+                int r = -errno;
+                close(fd);
+                return r;
+        }
+        return fd;
+}
+
+bool eventfd_is_marked(int fd)
+{
+        KEEP_ERRNO;
+
+        return fcntl(fd, F_GETSIG) == MARK;
 }
 
 int64_t eventfd_id(int fd)

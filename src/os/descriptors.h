@@ -54,6 +54,10 @@ int eventfd_new(void);
 /* The same, counting: each raise must be met by one eventfd_lower(). */
 int eventfd_new_counting(void);
 
+/* The same with a mark, by which it is known, also in a forked child, from whatever else may have got its number since. */
+int eventfd_new_marked(void);
+bool eventfd_is_marked(int fd);
+
 /* The number by which the kernel knows an eventfd, the same in every process; -EBADF, -EINVAL (it is none), -ENOENT (no /proc). */
 int64_t eventfd_id(int fd);
 

@@ -161,13 +161,13 @@ void again_give_back(struct keeper *keeper, uint64_t ticket)
 
         for (size_t i = 0; i < again->count; i++)
                 if (again->entries[i].ticket == ticket && again->entries[i].when == DEADLINE_NEVER)
-                        again->entries[i].when = clock_now();
+                        again->entries[i].when = again->looked;
 }
 
 void again_deliver(struct keeper *keeper)
 {
         struct again *again = &keeper->again;
-        int64_t now = again->count > 0 ? clock_now() : 0;
+        int64_t now = clock_now();
 
         again->looked = now;
         for (size_t i = 0; i < again->count;) {
@@ -192,10 +192,9 @@ void again_deliver(struct keeper *keeper)
 uint64_t again_take(struct keeper *keeper)
 {
         struct again *again = &keeper->again;
-        int64_t now = again->count > 0 ? clock_now() : 0;
 
         for (size_t i = 0; i < again->count; i++)
-                if (again->entries[i].when <= now) {
+                if (again->entries[i].when <= again->looked) {
                         again->entries[i].when = DEADLINE_NEVER;
                         return again->entries[i].ticket;
                 }

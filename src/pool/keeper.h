@@ -24,7 +24,9 @@ struct again {
                 uint32_t attempt; /* task.retried; if that is another, the task has been begun meanwhile */
         } * entries;
         size_t count, room;
-        int64_t looked; /* when they were looked at last: what was due by then was delivered, or waits for a worker */
+        /* What was due by then has been dealt with.  It is one moment for all that is done until the next sleep: what becomes due
+         * between two of them would be due for neither. */
+        int64_t looked;
 };
 
 struct keeper {
@@ -61,7 +63,7 @@ void again_deliver(struct keeper *keeper);
 /* A ticket that is due, for a worker that is started for it; 0: none. */
 uint64_t again_take(struct keeper *keeper);
 
-/* When the next one that was not due at the last delivery will be, which may have passed meanwhile; DEADLINE_NEVER. */
+/* When the next one is due, of those that were not when again_deliver() looked; DEADLINE_NEVER. */
 int64_t again_next(const struct keeper *keeper);
 
 void again_drop(struct again *again);

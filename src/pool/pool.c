@@ -140,10 +140,10 @@ static int pool_prepare(brood_pool *pool)
         r = module_map_take(&pool->modules);
         if (r < 0)
                 return r;
-        r = pool->doorbell = eventfd_new();
+        r = pool->doorbell = eventfd_new_marked();
         if (r < 0)
                 return r;
-        r = pool->bell = eventfd_new();
+        r = pool->bell = eventfd_new_marked();
         if (r < 0)
                 return r;
         eventfd_raise(pool->bell); /* for ever: see pool/result.c */

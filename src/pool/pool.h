@@ -246,4 +246,8 @@ struct employment {
 int keeper_run(void *pool);
 int worker_run(brood_pool *pool, const struct employment *employment);
 
+/* In a worker: call a user's function (a pointer as a number) and check what it returned.  It may have forked, and returned in the
+ * child as well: that is no worker, and ends here. */
+int64_t worker_call(uint64_t function, const void *arg, size_t size, void *out, size_t room);
+
 #endif

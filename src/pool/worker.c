@@ -79,15 +79,18 @@ static void keep_message(brood_pool *pool, struct task *task)
                 memcpy(region_at(&pool->region, task->out), message.text, task->message);
 }
 
-/* Run one call and check what it returned.  It may have forked, and returned in the child as well, which is no worker. */
-static int64_t call(const struct task *task, const unsigned char *arg, unsigned char *out)
+int64_t worker_call(uint64_t function, const void *arg, size_t size, void *out, size_t room)
 {
-        brood_task_function function = (brood_task_function)(uintptr_t)task->function;
-        ssize_t value = function(arg, task->arg_size, out, task->room);
+        ssize_t value = ((brood_task_function)(uintptr_t)function)(arg, size, out, room);
 
         if (process_mark() != self.mark)
                 child_exit(0);
-        return value > 0 && (size_t)value > task->room ? -EMSGSIZE : value;
+        return value > 0 && (size_t)value > room ? -EMSGSIZE : value;
+}
+
+static int64_t call(const struct task *task, const unsigned char *arg, unsigned char *out)
+{
+        return worker_call(task->function, arg, task->arg_size, out, task->room);
 }
 
 static void run(brood_pool *pool, struct task *task)
@@ -120,21 +123,15 @@ struct worker {
         uint32_t number;
         uint32_t pid;
         uint64_t begun; /* tasks */
-        int64_t events; /* what the pool's two events are behind, while no task has closed them */
 };
 
-/* A task may have closed all descriptors, and opened others under their numbers.  They are looked at where they are needed. */
-static bool is_intact(const struct worker *worker, int event)
-{
-        return descriptor_id(event) == worker->events;
-}
-
-/* A task is DONE.  False: nobody could be told, and this worker is to take no other; then the keeper tells. */
+/* A task is DONE.  False: nobody could be told, and this worker is to take no other; then the keeper tells.  (A task may have
+ * closed all descriptors, and opened others under their numbers.  They are looked at where they are needed.) */
 static bool tell(const struct worker *worker, struct task *task, uint64_t before)
 {
         if (!(before & TASK_ASKED) || !ended_tell(worker->pool, task, before))
                 return true;
-        if (!is_intact(worker, worker->pool->bell))
+        if (!eventfd_is_marked(worker->pool->bell))
                 return false;
         eventfd_raise(worker->pool->bell);
         return true;
@@ -191,7 +188,7 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
 {
         struct task *task = ticket_task(worker->pool, ticket);
 
-        if (load_relaxed(&task->terms) != 0 && !is_intact(worker, worker->pool->doorbell)) {
+        if (load_relaxed(&task->terms) != 0 && !eventfd_is_marked(worker->pool->doorbell)) {
                 if (claim != NULL)
                         ring_unclaim(&worker->pool->ring, claim);
                 return false; /* another begins it, of whom the keeper learns */
@@ -239,7 +236,6 @@ int worker_run(brood_pool *pool, const struct employment *employment)
                 .slot = &pool->workers[employment->number],
                 .number = employment->number,
                 .pid = (uint32_t)child_pid(),
-                .events = descriptor_id(pool->bell),
         };
 
         /* Beside the lifeline: the keeper has one thread, so that its death signal can be trusted. */
@@ -251,6 +247,7 @@ int worker_run(brood_pool *pool, const struct employment *employment)
 
         if (process_mark_init() < 0)
                 return 1;
+        pool->references = UINT32_MAX; /* its copy of the handle stays, though a task frees it */
         self.number = worker.number;
         self.mark = process_mark();
         self.state = NULL;

@@ -2,7 +2,8 @@
  *
  * tests/kill/test_pool_chaos.c: a pool whose workers are killed all the time, while tasks are tried again, pass their limits
  * and are canceled, and while the pool grows and shrinks.  Every task must end, in one way, and in one that it may end in; and
- * that must be told once to the completions or the callback that it has.
+ * that must be told once to the completions or the callback that it has.  Four seconds; --rounds N (or BROOD_TEST_ROUNDS)
+ * makes it N.
  */
 #include "tasks.h"
 
@@ -221,9 +222,10 @@ static void chaos_round(int *kills, int tally[])
 static void test_chaos(void **state)
 {
         (void)state;
-        int rounds = support_rounds(15), kills = 0, tally[16] = { 0 };
+        int rounds = 0, kills = 0, tally[16] = { 0 };
+        int64_t end = support_now_ms() + support_rounds(4) * 1000;
         books = check_shared(sizeof *books);
-        for (int round = 0; round < rounds; round++)
+        for (; support_now_ms() < end; rounds++)
                 chaos_round(&kills, tally);
         munmap(books, sizeof *books);
         printf("%d rounds, %d workers killed: %d tasks succeeded, %d died, %d were late, %d burned their CPU time, %d "

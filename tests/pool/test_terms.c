@@ -50,6 +50,37 @@ static void test_backoff(void **state)
 }
 
 /* What is to be tried again when the pool is closed, still is: at once, and later; with workers that are busy, and with none. */
+enum { AT_ONCE = 8 };
+
+/* The first of them wait for each other, and kill their workers. */
+static ssize_t die_together_task(const void *arg, size_t size, void *out, size_t room)
+{
+        if (atomic_fetch_add(&tasks_page->started, 1) < AT_ONCE) {
+                while (atomic_load(&tasks_page->started) < AT_ONCE)
+                        usleep(10);
+                kill(getpid(), SIGKILL);
+        }
+        return echo_task(arg, size, out, room);
+}
+
+/* A retry that becomes due while the keeper is starting workers is not forgotten. */
+static void test_due_meanwhile(void **state)
+{
+        (void)state;
+        for (int round = 0; round < 20; round++) {
+                brood_result *results[AT_ONCE];
+                tasks_begin();
+                brood_pool *pool = make_pool(AT_ONCE);
+                for (int i = 0; i < AT_ONCE; i++)
+                        results[i] = submit_task(pool, .function = die_together_task, .arg = &i, .size = sizeof i,
+                                                 .retries = 1, .backoff_ms = 1);
+                for (int i = 0; i < AT_ONCE; i++)
+                        check_value(results[i], i);
+                end_pool(pool);
+                tasks_finish();
+        }
+}
+
 static void test_retries_after_close(void **state)
 {
         (void)state;
@@ -391,6 +422,7 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 support_test(test_retries),
                 support_test(test_backoff),
+                support_test(test_due_meanwhile),
                 support_test(test_retries_after_close),
                 support_test(test_terminate_with_retries),
                 support_test(test_keeper_dies_before_a_retry),

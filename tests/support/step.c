@@ -227,6 +227,36 @@ pid_t step_start(const struct step_victim *victim)
         return pid;
 }
 
+bool step_attach(pid_t pid)
+{
+        cpu_set_t here;
+        int ended;
+        pin();
+        if (ptrace(PTRACE_ATTACH, pid, NULL, NULL) != 0 || await_stop(pid, &ended) != SIGSTOP || ended) {
+                unpin();
+                return false;
+        }
+        if (pinned && sched_getaffinity(0, sizeof here, &here) == 0)
+                sched_setaffinity(pid, sizeof here, &here);
+        ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(intptr_t)PTRACE_O_EXITKILL);
+        return true;
+}
+
+void step_detach(pid_t pid)
+{
+        if (pinned)
+                sched_setaffinity(pid, sizeof cpus_before, &cpus_before);
+        unpin();
+        if (ptrace(PTRACE_DETACH, pid, NULL, NULL) == 0)
+                return;
+        /* It does not stand, because it sleeps in the last step; or it has been killed. */
+        int ended;
+        kill(pid, SIGSTOP);
+        while (await_stop(pid, &ended) != SIGSTOP && !ended)
+                ptrace(PTRACE_CONT, pid, NULL, NULL);
+        ptrace(PTRACE_DETACH, pid, NULL, NULL);
+}
+
 /* The stop after a step, unless the victim sleeps in a system call. */
 static int await_stop_or_sleep(pid_t pid, int *ret_ended, bool *ret_asleep)
 {

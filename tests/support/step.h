@@ -49,6 +49,11 @@ bool step_possible(const char **ret_why);
 /* Fork a victim and have it run up to the marker: its pid; -1 if its preparation failed. */
 pid_t step_start(const struct step_victim *victim);
 
+/* Stop a process that runs already, a descendant but no child, to be stepped from where it stands: false if it cannot be traced.
+ * To let go of it again, where it is to live on. */
+bool step_attach(pid_t pid);
+void step_detach(pid_t pid);
+
 /* Execute up to `count` instructions of the call; *ret_count says how many were.  With `patient`, wait for as long as a system call
  * sleeps; else return STEP_ASLEEP.  A path that is not NULL and not full is extended. */
 enum step_end step_run(pid_t pid, const struct step_mark *mark, long count, bool patient, struct step_path *path,

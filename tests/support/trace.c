@@ -110,6 +110,15 @@ static void note_exec(struct trace *trace, pid_t pid)
         go_on(trace, pid, 0);
 }
 
+/* The parent is through its call. */
+static void end_parent(struct trace *trace)
+{
+        for (int i = 0; i < trace->count && trace->parent_last; i++)
+                if (!trace->family[i].gone && trace->family[i].pid != trace->parent)
+                        return;
+        kill(trace->parent, SIGKILL);
+}
+
 static void note_stop(struct trace *trace, pid_t pid, int status)
 {
         int signal = WSTOPSIG(status), event = status >> 16;
@@ -123,7 +132,8 @@ static void note_stop(struct trace *trace, pid_t pid, int status)
         } else if (event == PTRACE_EVENT_EXEC) {
                 note_exec(trace, pid);
         } else if (signal == SIGSTOP && pid == trace->parent && atomic_load(&trace->mark->ended)) {
-                kill(pid, SIGKILL);
+                trace->parent_is_through = true;
+                end_parent(trace);
         } else {
                 go_on(trace, pid, (signal & 0x7f) == SIGTRAP ? 0 : signal);
         }
@@ -145,6 +155,8 @@ static void note_end(struct trace *trace, pid_t pid, int status)
                 trace->parent_code = check_code(status);
                 release(&trace->held);
                 release(&trace->waits);
+        } else if (trace->parent_is_through) {
+                end_parent(trace);
         }
 }
 

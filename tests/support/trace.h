@@ -29,6 +29,7 @@ struct trace {
         const atomic_int *until; /* or until this is not 0 (not looked at if NULL) */
         bool alone;              /* whoever has made it is held back until the victim sleeps, or is killed */
         bool parent_dies;        /* and not the victim */
+        bool parent_last;        /* it is ended only when all the others have: they hang if one does not */
         long calls, steps;
         int limit_ms; /* if nothing happens for so long, they hang */
 
@@ -38,7 +39,7 @@ struct trace {
         int parent_code, victim_code; /* as they ended */
 
         pid_t victim, held, waits;
-        bool stepping;
+        bool stepping, parent_is_through;
         int born;
         struct trace_member {
                 pid_t pid;
