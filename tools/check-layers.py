@@ -49,6 +49,7 @@ DOOR_OF = {
     "map": "pool",
     "imap": "pool",
     "completions": "pool",
+    "stats": "pool",
     "shared": "shm",
     "value": "sync",
     "atomic": "sync",

@@ -25,6 +25,7 @@
  *     completions.h  which of many results is there next
  *     map.h          one function over many items, while the host goes on
  *     imap.h         one function over items that come one after the other
+ *     stats.h        what a pool is doing, in numbers
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
@@ -50,6 +51,7 @@
 #include <brood/rwlock.h>
 #include <brood/semaphore.h>
 #include <brood/shared.h>
+#include <brood/stats.h>
 #include <brood/value.h>
 #include <brood/wait.h>
 

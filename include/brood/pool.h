@@ -74,6 +74,7 @@ typedef struct brood_pool_options {
                                            an upper bound: it is used as it is needed */
         void (*finalizer)(void *initarg); /* runs last in each worker that ends by itself; may be NULL */
         size_t max_tasks_per_child;       /* after so many tasks a worker ends, and is replaced; 0: never */
+        bool timed;                       /* measure how long tasks wait and run: see brood/stats.h */
 } brood_pool_options;
 
 /* Make a pool: starts the keeper, and the keeper the workers.

@@ -74,6 +74,7 @@ static bool try_again(struct keeper *keeper, struct task *task, uint64_t ticket,
         if (remember(&keeper->again, ticket, attempt, when) < 0)
                 return false;
         task->retried = attempt;
+        counts_add(&keeper->pool->shared->counts.retried, 1);
         uint64_t kept;
         do {
                 kept = load_seq_cst(&task->state);
@@ -116,8 +117,19 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
                 task->ended = clock_now();
                 task->cpu = death->measured ? death->user_ns + death->system_ns - (int64_t)load_relaxed(&slot->cpu) : 0;
         }
+        counts_add(&slot->counts.ended[task->outcome], 1);
         conclude(keeper->pool, task,
                  exchange_seq_cst(&task->state, task_state(task_generation(state), TASK_DONE, post->number)));
+}
+
+/* Whether the task of a ticket is one that a worker of this number, which has it, has not brought to DONE. */
+static bool is_undone(uint64_t state, uint64_t ticket, uint32_t number)
+{
+        enum task_kind kind = task_kind(state);
+
+        return task_generation(state) == ticket_generation(ticket) &&
+               (kind == TASK_QUEUED || (kind == TASK_RUNNING && task_worker(state) == number) ||
+                (kind == TASK_DONE && task_worker(state) != number));
 }
 
 void again_or_report(struct keeper *keeper, const struct post *post, uint64_t ticket, const brood_process_report *death)
@@ -125,6 +137,7 @@ void again_or_report(struct keeper *keeper, const struct post *post, uint64_t ti
         struct task *task = ticket_task(keeper->pool, ticket);
         uint64_t state = load_seq_cst(&task->state);
 
+        counts_settle(&keeper->pool->workers[post->number].counts, !is_undone(state, ticket, post->number));
         /* Otherwise it had not begun it, or had ended it. */
         if (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_RUNNING &&
             task_worker(state) == post->number && !try_again(keeper, task, ticket, state))
@@ -146,6 +159,7 @@ static bool is_current(const struct keeper *keeper, const struct retry *entry)
                 return true;
         if (!cas_u64(&task->state, state, task_state(task_generation(state), TASK_DONE, 0)))
                 return true; /* look again next time */
+        counts_add(&keeper->pool->shared->counts.canceled, 1);
         conclude(keeper->pool, task, state);
         return false;
 }

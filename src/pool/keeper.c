@@ -82,6 +82,7 @@ static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticke
         post->process = process;
         keeper->fds[1 + post->number] = brood_process_sentinel(process);
         keeper->alive++;
+        store_relaxed(&slot->starts, load_relaxed(&slot->starts) + 1);
         store_release(&slot->pid, (uint32_t)brood_process_pid(process));
         return 0;
 }
@@ -166,10 +167,14 @@ static void worker_ended(struct keeper *keeper, struct post *post)
         keeper->alive--;
         store_release(&slot->pid, 0);
 
+        if (load_acquire(&slot->stage) != WORKER_LEAVING)
+                counts_add(&pool->shared->counts.deaths, 1);
         uint64_t ticket = load_acquire(&slot->task);
         if (ticket != 0)
                 again_or_report(keeper, post, ticket, &death);
         again_give_back(keeper, post->given);
+        if (insight_on(pool))
+                insight_death(pool, post->number);
         recover_ring(&pool->ring, death.pid);
         uint32_t stage = load_acquire(&slot->stage);
         if (stage == WORKER_STARTING || stage == WORKER_INIT_FAILED)
@@ -186,6 +191,8 @@ static void kill_workers(struct keeper *keeper)
         for (uint32_t i = 0; i < keeper->count; i++) {
                 brood_process_free(keeper->posts[i].process);
                 keeper->posts[i].process = NULL;
+                if (insight_on(keeper->pool))
+                        insight_death(keeper->pool, i);
         }
 }
 

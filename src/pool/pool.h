@@ -10,6 +10,7 @@
 
 #include "os/module.h"
 #include "pool/arena.h"
+#include "pool/insight.h"
 #include "pool/list.h"
 #include "pool/table.h"
 #include "process/process.h"
@@ -47,6 +48,7 @@ struct brood_pool {
         struct worker_slot *workers;
         struct task *tasks;
         struct ring ring;
+        struct insight insight;
         size_t ring_offset, tasks_offset; /* of the ring's slots and of the tasks, for commit_upto */
         size_t workers_offset;
 
@@ -165,6 +167,12 @@ static inline const struct task_terms *pool_terms(const brood_pool *pool, const 
             pool->region.size - offset < sizeof(struct task_terms))
                 return NULL;
         return (const struct task_terms *)region_at(&pool->region, offset);
+}
+
+/* Whether times are measured. */
+static inline bool insight_on(const brood_pool *pool)
+{
+        return pool->insight.region.head != NULL;
 }
 
 /* What a task is sent when it passes its soft limit. */

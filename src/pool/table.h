@@ -24,6 +24,9 @@
  *   worker.stage, verdict   its worker; the keeper before     keeper            at the worker's death
  *                           a start
  *   worker.dismissed        the keeper                        its worker        -
+ *   worker.starts           the keeper                        whoever holds      -
+ *                                                             the pool
+ *   counts                  see pool/counts.h
  *   worker.task             its worker                        keeper            at the worker's death
  *   worker.started, cpu     its worker, before a task with    keeper            while the task is RUNNING under the
  *                           terms becomes RUNNING                               worker's number; at its death
@@ -44,6 +47,7 @@
 #define BROOD_POOL_TABLE_H
 
 #include "os/atomic.h"
+#include "pool/counts.h"
 
 #include <stddef.h>
 
@@ -87,8 +91,10 @@ struct pool_shared {
         atomic_u32 deaths; /* how many have been noted */
         uint32_t reserved2[13];
         atomic_u64 dead[POOL_DEATHS_KEPT]; /* the tickets of the latest, in a circle */
+
+        struct pool_counts counts;
 };
-static_assert(sizeof(struct pool_shared) == 832 && offsetof(struct pool_shared, reason) == 64 &&
+static_assert(sizeof(struct pool_shared) == 960 && offsetof(struct pool_shared, reason) == 64 &&
                   offsetof(struct pool_shared, ended) == 256 && offsetof(struct pool_shared, dead) == 320,
               "layout");
 
@@ -108,9 +114,12 @@ struct worker_slot {
         atomic_u32 dismissed; /* not 0: it is to take no further task, and end */
         atomic_u64 started;   /* of a task with terms: when, and how much CPU time the worker had used by then; in ns */
         atomic_u64 cpu;
-        uint32_t reserved[4];
+        atomic_u32 starts; /* workers that were started here */
+        uint32_t reserved[3];
+
+        struct worker_counts counts;
 };
-static_assert(sizeof(struct worker_slot) == 64, "one cache line");
+static_assert(sizeof(struct worker_slot) == 192 && offsetof(struct worker_slot, counts) == 64, "whole cache lines");
 
 /* A task is named by its index and its generation: the message in the ring. */
 static inline uint64_t ticket_make(uint32_t index, uint32_t generation)
@@ -187,13 +196,13 @@ struct task {
         uint64_t items;
         atomic_u64 terms; /* the offset of its struct task_terms; 0: it has none */
 
-        int64_t value;    /* the size of the result, or a negative errno */
-        int32_t outcome;  /* an enum brood_outcome */
-        int32_t exitcode; /* of a worker that died */
-        uint32_t worker;  /* the pid that ran it */
-        uint32_t retried; /* how often it has been tried again */
-        int64_t started;  /* with terms: when it was tried last, and when that ended; in ns */
-        int64_t ended;
+        int64_t value;         /* the size of the result, or a negative errno */
+        int32_t outcome;       /* an enum brood_outcome */
+        int32_t exitcode;      /* of a worker that died */
+        uint32_t worker;       /* the pid that ran it */
+        uint32_t retried;      /* how often it has been tried again */
+        int64_t started;       /* with terms: when it was tried last, and when that ended; in ns */
+        int64_t ended;         /* without, where times are measured: when it was handed in */
         int64_t cpu;           /* with terms: the CPU time of that, in ns */
         int64_t peak_memory;   /* with terms, or of a worker that died: of the worker, in bytes */
         uint32_t message;      /* bytes of a message about its own error, which lie in the room for the result */

@@ -136,6 +136,8 @@ static void task_reset(brood_pool *pool, struct task *task, size_t end, const st
         task->retried = 0;
         task->message = 0;
         task->started = task->ended = task->cpu = task->peak_memory = 0;
+        if (insight_on(pool) && terms == NULL)
+                task->ended = clock_now();
         store_relaxed(&task->terms, terms != NULL ? end : 0);
         if (terms != NULL)
                 memcpy(region_at(&pool->region, end), terms, sizeof *terms);
@@ -229,6 +231,8 @@ int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_
         int r = pool_usable(pool, true);
         if (r == 0)
                 r = enqueue(pool, order, &index, &generation);
+        if (r == 0)
+                counts_add(&pool->shared->counts.submitted, 1);
         if (r == 0 && result != NULL) {
                 pool->references++;
                 result->index = index;

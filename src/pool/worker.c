@@ -148,10 +148,12 @@ static bool begin(const struct worker *worker, struct task *task, uint64_t ticke
 
         while (task_generation(state) == generation && task_kind(state) == TASK_QUEUED) {
                 if (state & TASK_CANCELED) {
+                        counts_end(&worker->slot->counts, BROOD_OUTCOME_CANCELED);
                         if (cas_u64(&task->state, state, task_state(generation, TASK_DONE, number))) {
                                 tell(worker, task, state);
                                 return false;
                         }
+                        counts_settle(&worker->slot->counts, false);
                 } else if (cas_u64(&task->state, state,
                                    task_state(generation, TASK_RUNNING, number) | (state & TASK_HOSTS))) {
                         return true;
@@ -180,6 +182,10 @@ static void run_on_terms(struct worker *worker, struct task *task, const struct 
 static bool end(const struct worker *worker, struct task *task, uint64_t ticket)
 {
         uint64_t done = task_state(ticket_generation(ticket), TASK_DONE, worker->number);
+
+        counts_end(&worker->slot->counts, (uint32_t)task->outcome);
+        if (insight_on(worker->pool))
+                insight_end(worker->pool, worker->number);
         uint64_t before = exchange_seq_cst(&task->state, done);
 
         return tell(worker, task, before) && !(before & TASK_LAST);
@@ -196,6 +202,7 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
                         ring_unclaim(&worker->pool->ring, claim);
                 return false; /* another begins it, of whom the keeper learns */
         }
+        counts_prepare(&worker->slot->counts);
         store_release(&worker->slot->task, ticket);
         if (load_relaxed(&task->terms) != 0) {
                 /* Before the task is RUNNING: whoever finds it so, finds these. */
@@ -207,6 +214,8 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
                 ring_release(&worker->pool->ring, claim);
         if (!begun)
                 return true;
+        if (insight_on(worker->pool))
+                insight_begin(worker->pool, worker->number, task);
         task->worker = worker->pid;
         const struct task_terms *terms = pool_terms(worker->pool, task);
         if (terms == NULL)
@@ -262,6 +271,8 @@ int worker_run(brood_pool *pool, const struct employment *employment)
                         return 1;
                 }
         }
+        if (insight_on(pool))
+                insight_ready(pool, worker.number);
         fetch_add_relaxed(&pool->shared->initialised, 1);
         store_release(&worker.slot->stage, WORKER_READY);
         pool->ring.dismissed = &worker.slot->dismissed;

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pool/insight.c: see insight.h.
+ */
+#include "pool/insight.h"
+#include "os/clock.h"
+#include "pool/pool.h"
+
+#include <errno.h>
+
+/* ---- the region ---- */
+
+static size_t first_offset(void)
+{
+        return round_up(sizeof(struct region_head), alignof(struct measures));
+}
+
+int insight_open(brood_pool *pool)
+{
+        struct insight *insight = &pool->insight;
+
+        if (!pool->options.timed)
+                return 0;
+        insight->stride = sizeof(struct measures);
+        insight->committed = (size_t)pool->options.processes * insight->stride;
+        return region_new(&insight->region, "brood-insight", REGION_INSIGHT, layout_fold(LAYOUT_START, insight->stride),
+                          first_offset() + BROOD_POOL_PROCESSES_LIMIT * insight->stride,
+                          first_offset() + insight->committed);
+}
+
+void insight_close(brood_pool *pool)
+{
+        region_drop(&pool->insight.region);
+}
+
+int insight_grow(brood_pool *pool, uint32_t processes)
+{
+        if (!insight_on(pool))
+                return 0;
+        struct insight *insight = &pool->insight;
+        struct region *region = &insight->region;
+        size_t need = processes * insight->stride;
+
+        if (need <= insight->committed)
+                return 0;
+        int r = region_commit(region, first_offset() + insight->committed, need - insight->committed);
+        if (r == 0)
+                insight->committed = need;
+        return r;
+}
+
+struct measures *insight_of(const brood_pool *pool, uint32_t number)
+{
+        return region_at(&pool->insight.region, first_offset() + number * pool->insight.stride);
+}
+
+int64_t insight_queued(const brood_pool *pool, const struct task *task)
+{
+        const struct task_terms *terms = pool_terms(pool, task);
+
+        return terms != NULL ? terms->queued : task->ended;
+}
+
+/* ---- busy and idle ---- */
+
+/* What lasted until now is added to what it was; and now is the beginning of the next, or of nothing (0).  Whoever reads meanwhile
+ * finds `since` 0, or another one than before. */
+static int64_t turn(struct worker_counts *counts, uint64_t now, uint64_t next)
+{
+        uint64_t since = load_relaxed(&counts->since), passed = since != 0 && now > since ? now - since : 0;
+
+        store_relaxed(&counts->since, 0);
+        atomic_thread_fence(memory_order_release); /* pairs with the fence in read_times() */
+        counts_add(since & 1 ? &counts->busy : &counts->idle, passed);
+        store_release(&counts->since, next);
+        return (int64_t)passed;
+}
+
+static uint64_t now_in_ns(void)
+{
+        return (uint64_t)clock_now() & ~UINT64_C(1);
+}
+
+/* ---- histograms ---- */
+
+enum { STEPS = 8, STEPS_LOG2 = 3 }; /* a power of two */
+static_assert(BROOD_HISTOGRAM_BUCKETS % STEPS == 0, "whole powers of two");
+
+static size_t bucket_of(uint64_t ns)
+{
+        if (ns < STEPS)
+                return ns;
+        unsigned log2 = 63 - (unsigned)__builtin_clzll(ns);
+        size_t bucket = (log2 - STEPS_LOG2 + 1) * STEPS + ((ns >> (log2 - STEPS_LOG2)) & (STEPS - 1));
+
+        return bucket < BROOD_HISTOGRAM_BUCKETS ? bucket : BROOD_HISTOGRAM_BUCKETS - 1;
+}
+
+int64_t brood_histogram_bound(size_t bucket)
+{
+        if (bucket >= BROOD_HISTOGRAM_BUCKETS)
+                return -1;
+        if (bucket == BROOD_HISTOGRAM_BUCKETS - 1)
+                return INT64_MAX;
+        if (bucket < STEPS)
+                return (int64_t)bucket;
+        return (int64_t)(((STEPS + bucket % STEPS + 1) << (bucket / STEPS - 1)) - 1);
+}
+
+static void histogram_add(struct histogram *histogram, int64_t ns)
+{
+        uint64_t time = ns > 0 ? (uint64_t)ns : 0;
+
+        counts_add(&histogram->buckets[bucket_of(time)], 1);
+        counts_add(&histogram->sum, time);
+        if (time > load_relaxed(&histogram->max))
+                store_relaxed(&histogram->max, time);
+}
+
+int64_t brood_histogram_percentile(const brood_histogram *histogram, double percent)
+{
+        if (histogram == NULL || histogram->count == 0)
+                return 0;
+        double wanted = (percent > 0 ? percent < 100 ? percent : 100 : 0) * (double)histogram->count / 100;
+        int64_t longest = (int64_t)histogram->max_ns;
+        uint64_t count = 0;
+
+        for (size_t i = 0; i < BROOD_HISTOGRAM_BUCKETS; i++) {
+                count += histogram->buckets[i];
+                if (count > 0 && (double)count >= wanted)
+                        return brood_histogram_bound(i) < longest ? brood_histogram_bound(i) : longest;
+        }
+        return longest;
+}
+
+/* ---- a worker's steps ---- */
+
+void insight_ready(const brood_pool *pool, uint32_t number)
+{
+        uint64_t now = now_in_ns();
+
+        turn(&pool->workers[number].counts, now, now);
+}
+
+void insight_begin(const brood_pool *pool, uint32_t number, const struct task *task)
+{
+        uint64_t now = now_in_ns();
+
+        turn(&pool->workers[number].counts, now, now | 1);
+        if (task->retried == 0)
+                histogram_add(&insight_of(pool, number)->wait, (int64_t)now - insight_queued(pool, task));
+}
+
+void insight_end(const brood_pool *pool, uint32_t number)
+{
+        uint64_t now = now_in_ns();
+
+        histogram_add(&insight_of(pool, number)->run, turn(&pool->workers[number].counts, now, now));
+}
+
+void insight_death(const brood_pool *pool, uint32_t number)
+{
+        turn(&pool->workers[number].counts, now_in_ns(), 0);
+}
