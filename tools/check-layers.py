@@ -50,6 +50,7 @@ DOOR_OF = {
     "imap": "pool",
     "completions": "pool",
     "stats": "pool",
+    "trace": "pool",
     "shared": "shm",
     "value": "sync",
     "atomic": "sync",

@@ -26,6 +26,7 @@
  *     map.h          one function over many items, while the host goes on
  *     imap.h         one function over items that come one after the other
  *     stats.h        what a pool is doing, in numbers
+ *     trace.h        which task of a pool ran when, and where
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
@@ -52,6 +53,7 @@
 #include <brood/semaphore.h>
 #include <brood/shared.h>
 #include <brood/stats.h>
+#include <brood/trace.h>
 #include <brood/value.h>
 #include <brood/wait.h>
 

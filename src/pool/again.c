@@ -105,11 +105,12 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
                    const brood_process_report *death)
 {
         struct worker_slot *slot = &keeper->pool->workers[post->number];
+        int outcome = outcome_of(post, state, death->exitcode);
 
         task->worker = (uint32_t)death->pid;
         task->exitcode = death->exitcode;
-        task->outcome = outcome_of(post, state, death->exitcode);
-        task->value = error_of(task->outcome);
+        task->outcome = outcome;
+        task->value = error_of(outcome);
         task->message = 0;
         task->peak_memory = death->measured ? death->peak_memory : 0;
         if (pool_terms(keeper->pool, task) != NULL) {
@@ -117,9 +118,24 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
                 task->ended = clock_now();
                 task->cpu = death->measured ? death->user_ns + death->system_ns - (int64_t)load_relaxed(&slot->cpu) : 0;
         }
-        counts_add(&slot->counts.ended[task->outcome], 1);
+        counts_add(&slot->counts.ended[outcome], 1);
         conclude(keeper->pool, task,
                  exchange_seq_cst(&task->state, task_state(task_generation(state), TASK_DONE, post->number)));
+}
+
+/* In the trace, this try ends so, whatever comes of the task. */
+static void record_death(brood_pool *pool, const struct post *post, const struct task *task, uint64_t ticket,
+                         uint64_t state, const brood_process_report *death)
+{
+        int outcome = outcome_of(post, state, death->exitcode);
+
+        insight_record_death(pool, post->number, task,
+                             &(struct try_end){
+                                 .ticket = ticket,
+                                 .worker = (uint32_t)death->pid,
+                                 .outcome = outcome,
+                                 .error = error_of(outcome),
+                             });
 }
 
 /* Whether the task of a ticket is one that a worker of this number, which has it, has not brought to DONE. */
@@ -140,8 +156,12 @@ void again_or_report(struct keeper *keeper, const struct post *post, uint64_t ti
         counts_settle(&keeper->pool->workers[post->number].counts, !is_undone(state, ticket, post->number));
         /* Otherwise it had not begun it, or had ended it. */
         if (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_RUNNING &&
-            task_worker(state) == post->number && !try_again(keeper, task, ticket, state))
-                report(keeper, post, task, state, death);
+            task_worker(state) == post->number) {
+                if (insight_on(keeper->pool))
+                        record_death(keeper->pool, post, task, ticket, state, death);
+                if (!try_again(keeper, task, ticket, state))
+                        report(keeper, post, task, state, death);
+        }
         /* In any case: it may have ended the task and died before it told those who asked. */
         ended_note_death(keeper->pool, task, ticket, post->number);
 }

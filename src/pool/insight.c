@@ -4,6 +4,7 @@
  */
 #include "pool/insight.h"
 #include "os/clock.h"
+#include "pool/chunk.h"
 #include "pool/pool.h"
 
 #include <errno.h>
@@ -19,9 +20,12 @@ int insight_open(brood_pool *pool)
 {
         struct insight *insight = &pool->insight;
 
-        if (!pool->options.timed)
+        if (pool->options.trace_tasks > BROOD_POOL_TRACE_LIMIT)
+                return -EINVAL;
+        if (!pool->options.timed && pool->options.trace_tasks == 0)
                 return 0;
-        insight->stride = sizeof(struct measures);
+        insight->records = pool->options.trace_tasks;
+        insight->stride = sizeof(struct measures) + insight->records * sizeof(struct record);
         insight->committed = (size_t)pool->options.processes * insight->stride;
         return region_new(&insight->region, "brood-insight", REGION_INSIGHT, layout_fold(LAYOUT_START, insight->stride),
                           first_offset() + BROOD_POOL_PROCESSES_LIMIT * insight->stride,
@@ -64,7 +68,7 @@ int64_t insight_queued(const brood_pool *pool, const struct task *task)
 /* ---- busy and idle ---- */
 
 /* What lasted until now is added to what it was; and now is the beginning of the next, or of nothing (0).  Whoever reads meanwhile
- * finds `since` 0, or another one than before. */
+ * finds `since` 0, or another one than before.  Returns how long it lasted. */
 static int64_t turn(struct worker_counts *counts, uint64_t now, uint64_t next)
 {
         uint64_t since = load_relaxed(&counts->since), passed = since != 0 && now > since ? now - since : 0;
@@ -151,11 +155,87 @@ void insight_begin(const brood_pool *pool, uint32_t number, const struct task *t
                 histogram_add(&insight_of(pool, number)->wait, (int64_t)now - insight_queued(pool, task));
 }
 
-void insight_end(const brood_pool *pool, uint32_t number)
-{
-        uint64_t now = now_in_ns();
+/* ---- records ---- */
 
-        histogram_add(&insight_of(pool, number)->run, turn(&pool->workers[number].counts, now, now));
+/* For the latest try, which began a while ago. */
+static void record(const brood_pool *pool, struct measures *measures, uint64_t at, const struct task *task,
+                   uint64_t now, int64_t took, const struct try_end *end)
+{
+        struct record *record = &measures_records(measures)[at % pool->insight.records];
+
+        store_relaxed(&record->number, 0);
+        atomic_thread_fence(memory_order_release); /* pairs with the fence in insight_read() */
+        store_relaxed(&record->ticket, end->ticket);
+        store_relaxed(&record->queued, (uint64_t)insight_queued(pool, task));
+        store_relaxed(&record->started, now - (uint64_t)took);
+        store_relaxed(&record->ended, now);
+        store_relaxed(&record->function, chunk_function(pool, task));
+        store_relaxed(&record->worker, end->worker);
+        store_relaxed(&record->retried, task->retried);
+        store_relaxed(&record->outcome, (uint32_t)end->outcome);
+        store_relaxed(&record->error, (uint32_t)end->error);
+        store_release(&record->number, at + 1);
+        store_release(&measures->recorded, at + 1);
+}
+
+void insight_end(const brood_pool *pool, uint32_t number, const struct task *task, uint64_t ticket)
+{
+        struct measures *measures = insight_of(pool, number);
+        uint64_t now = now_in_ns();
+        int64_t took = turn(&pool->workers[number].counts, now, now);
+
+        histogram_add(&measures->run, took);
+        if (pool->insight.records > 0)
+                record(pool, measures, load_relaxed(&measures->recorded), task, now, took,
+                       &(struct try_end){ .ticket = ticket,
+                                          .worker = task->worker,
+                                          .outcome = task->outcome,
+                                          .error = task->value < 0 ? (int)task->value : 0 });
+}
+
+bool insight_read(const brood_pool *pool, uint32_t number, uint64_t at, struct try_record *ret_record)
+{
+        struct record *record = &measures_records(insight_of(pool, number))[at % pool->insight.records];
+
+        if (load_acquire(&record->number) != at + 1)
+                return false;
+        *ret_record = (struct try_record){
+                .ticket = load_relaxed(&record->ticket),
+                .function = load_relaxed(&record->function),
+                .queued = (int64_t)load_relaxed(&record->queued),
+                .started = (int64_t)load_relaxed(&record->started),
+                .ended = (int64_t)load_relaxed(&record->ended),
+                .worker = load_relaxed(&record->worker),
+                .retried = load_relaxed(&record->retried),
+                .outcome = (int)load_relaxed(&record->outcome),
+                .error = (int)load_relaxed(&record->error),
+        };
+        atomic_thread_fence(memory_order_acquire); /* pairs with the fence in record() */
+        return load_relaxed(&record->number) == at + 1;
+}
+
+/* Whether the worker had already recorded this try. */
+static bool is_recorded(const brood_pool *pool, struct measures *measures, uint64_t recorded, const struct task *task,
+                        const struct try_end *end)
+{
+        const struct record *last = &measures_records(measures)[(recorded - 1) % pool->insight.records];
+
+        return recorded > 0 && load_relaxed(&last->number) == recorded && load_relaxed(&last->ticket) == end->ticket &&
+               load_relaxed(&last->retried) == task->retried && load_relaxed(&last->worker) == end->worker;
+}
+
+void insight_record_death(const brood_pool *pool, uint32_t number, const struct task *task, const struct try_end *end)
+{
+        struct measures *measures = insight_of(pool, number);
+        struct worker_counts *counts = &pool->workers[number].counts;
+        uint64_t now = now_in_ns(), since = load_relaxed(&counts->since);
+        int64_t took = since & 1 && now > since ? (int64_t)(now - since) : 0;
+
+        if (pool->insight.records == 0)
+                return;
+        uint64_t recorded = load_relaxed(&measures->recorded);
+        recorded -= is_recorded(pool, measures, recorded, task, end);
+        record(pool, measures, recorded, task, now, took, end);
 }
 
 void insight_death(const brood_pool *pool, uint32_t number)

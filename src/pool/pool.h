@@ -175,6 +175,11 @@ static inline bool insight_on(const brood_pool *pool)
         return pool->insight.region.head != NULL;
 }
 
+/* How many workers the pool has had at most; the task that a worker runs, and has not yet counted, or NULL.  For whoever holds the
+ * pool (pool/stats.c). */
+uint32_t pool_places(const brood_pool *pool);
+const struct task *pool_running(const brood_pool *pool, uint32_t number);
+
 /* What a task is sent when it passes its soft limit. */
 #define WARNING_SIGNAL SIGUSR1
 

@@ -16,7 +16,7 @@
 
 static_assert((int)BROOD_STATISTICS_OUTCOMES == (int)COUNTS_OUTCOMES, "the same outcomes");
 
-static uint32_t places(const brood_pool *pool)
+uint32_t pool_places(const brood_pool *pool)
 {
         uint32_t most = load_acquire(&pool->shared->counts.most);
 
@@ -28,13 +28,12 @@ static bool keeper_lives(const brood_pool *pool)
         return robust_alive(load_seq_cst(&pool->shared->life));
 }
 
-/* The task that a worker runs and has not yet counted; or NULL. */
-static const struct task *task_running(const brood_pool *pool, uint32_t number)
+const struct task *pool_running(const brood_pool *pool, uint32_t number)
 {
         const struct worker_slot *slot = &pool->workers[number];
         uint64_t ticket = load_acquire(&slot->task);
 
-        if (ticket == 0 || load_relaxed(&slot->counts.about) != 0)
+        if (!keeper_lives(pool) || ticket == 0 || load_relaxed(&slot->counts.about) != 0)
                 return NULL;
         const struct task *task = ticket_task(pool, ticket);
         uint64_t state = load_acquire(&task->state);
@@ -94,7 +93,7 @@ static void add_place(brood_pool_statistics *sum, const brood_pool *pool, uint32
                 sum->outcomes[i] += load_acquire(&slot->counts.ended[i]);
         sum->restarts += restarts_of(slot);
         sum->workers += lives && load_relaxed(&slot->pid) != 0;
-        sum->running += lives && task_running(pool, number) != NULL;
+        sum->running += pool_running(pool, number) != NULL;
         if (insight_on(pool)) {
                 struct times times = times_until_now(pool, number);
                 sum->busy_ns += times.busy;
@@ -112,7 +111,7 @@ int brood_pool_stats_sized(const brood_pool *pool, brood_pool_statistics *ret_st
                 return -E2BIG;
         const struct pool_counts *counts = &pool->shared->counts;
         bool lives = keeper_lives(pool);
-        for (uint32_t i = 0, count = places(pool); i < count; i++)
+        for (uint32_t i = 0, count = pool_places(pool); i < count; i++)
                 add_place(&sum, pool, i, lives);
         sum.outcomes[BROOD_OUTCOME_CANCELED] += load_acquire(&counts->canceled);
         for (int i = 0; i < COUNTS_OUTCOMES; i++)
@@ -152,11 +151,11 @@ int brood_pool_worker_stats_sized(const brood_pool *pool, int number, brood_work
                 return -EINVAL;
         if (size > sizeof worker)
                 return -E2BIG;
-        if (number < 0 || (uint32_t)number >= places(pool))
+        if (number < 0 || (uint32_t)number >= pool_places(pool))
                 return -ESRCH;
         const struct worker_slot *slot = &pool->workers[number];
         if (keeper_lives(pool)) {
-                const struct task *task = task_running(pool, (uint32_t)number);
+                const struct task *task = pool_running(pool, (uint32_t)number);
                 worker.pid = (pid_t)load_acquire(&slot->pid);
                 worker.running = task != NULL;
                 worker.task_ns = task != NULL ? task_time(pool, (uint32_t)number, task) : 0;
@@ -194,7 +193,7 @@ int brood_pool_latency(const brood_pool *pool, brood_latency which, brood_histog
         if (!insight_on(pool))
                 return -ENODATA;
         memset(ret_histogram, 0, sizeof *ret_histogram);
-        for (uint32_t i = 0, count = places(pool); i < count; i++) {
+        for (uint32_t i = 0, count = pool_places(pool); i < count; i++) {
                 const struct measures *measures = insight_of(pool, i);
                 merge(ret_histogram, which == BROOD_LATENCY_WAIT ? &measures->wait : &measures->run);
         }

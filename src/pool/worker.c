@@ -185,7 +185,7 @@ static bool end(const struct worker *worker, struct task *task, uint64_t ticket)
 
         counts_end(&worker->slot->counts, (uint32_t)task->outcome);
         if (insight_on(worker->pool))
-                insight_end(worker->pool, worker->number);
+                insight_end(worker->pool, worker->number, task, ticket);
         uint64_t before = exchange_seq_cst(&task->state, done);
 
         return tell(worker, task, before) && !(before & TASK_LAST);
