@@ -49,6 +49,7 @@ DOOR_OF = {
     "map": "pool",
     "imap": "pool",
     "completions": "pool",
+    "progress": "pool",
     "stats": "pool",
     "trace": "pool",
     "shared": "shm",

@@ -27,6 +27,7 @@
  *     imap.h         one function over items that come one after the other
  *     stats.h        what a pool is doing, in numbers
  *     trace.h        which task of a pool ran when, and where
+ *     progress.h     how far a job is, in one line of a terminal
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
@@ -47,6 +48,7 @@
 #include <brood/pass.h>
 #include <brood/pool.h>
 #include <brood/process.h>
+#include <brood/progress.h>
 #include <brood/queue.h>
 #include <brood/result.h>
 #include <brood/rwlock.h>
