@@ -9,6 +9,7 @@
  */
 #include "os/clock.h"
 #include "os/descriptors.h"
+#include "os/probe.h"
 #include "pool/ended.h"
 #include "pool/keeper.h"
 
@@ -74,6 +75,7 @@ static bool try_again(struct keeper *keeper, struct task *task, uint64_t ticket,
         if (remember(&keeper->again, ticket, attempt, when) < 0)
                 return false;
         task->retried = attempt;
+        PROBE2(task_retry, ticket, attempt);
         counts_add(&keeper->pool->shared->counts.retried, 1);
         uint64_t kept;
         do {
@@ -118,6 +120,8 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
                 task->ended = clock_now();
                 task->cpu = death->measured ? death->user_ns + death->system_ns - (int64_t)load_relaxed(&slot->cpu) : 0;
         }
+        PROBE3(task_end, ticket_make((uint32_t)(task - keeper->pool->tasks), task_generation(state)), outcome,
+               post->number);
         counts_add(&slot->counts.ended[outcome], 1);
         conclude(keeper->pool, task,
                  exchange_seq_cst(&task->state, task_state(task_generation(state), TASK_DONE, post->number)));

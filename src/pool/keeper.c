@@ -12,6 +12,7 @@
 #include "os/descriptors.h"
 #include "os/futex.h"
 #include "os/poller.h"
+#include "os/probe.h"
 #include "os/robust.h"
 #include "os/signals.h"
 #include "pool/ended.h"
@@ -84,6 +85,7 @@ static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticke
         keeper->alive++;
         store_relaxed(&slot->starts, load_relaxed(&slot->starts) + 1);
         store_release(&slot->pid, (uint32_t)brood_process_pid(process));
+        PROBE2(worker_start, post->number, brood_process_pid(process));
         return 0;
 }
 
@@ -166,6 +168,7 @@ static void worker_ended(struct keeper *keeper, struct post *post)
         keeper->fds[1 + post->number] = -1;
         keeper->alive--;
         store_release(&slot->pid, 0);
+        PROBE3(worker_death, post->number, death.pid, death.exitcode);
 
         if (load_acquire(&slot->stage) != WORKER_LEAVING)
                 counts_add(&pool->shared->counts.deaths, 1);

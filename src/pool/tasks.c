@@ -5,6 +5,7 @@
  * The mutex is held in all but pool_submit().
  */
 #include "os/clock.h"
+#include "os/probe.h"
 #include "pool/ended.h"
 
 #include <errno.h>
@@ -231,8 +232,10 @@ int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_
         int r = pool_usable(pool, true);
         if (r == 0)
                 r = enqueue(pool, order, &index, &generation);
-        if (r == 0)
+        if (r == 0) {
                 counts_add(&pool->shared->counts.submitted, 1);
+                PROBE3(task_submit, ticket_make(index, generation), order->function, order->arg_size);
+        }
         if (r == 0 && result != NULL) {
                 pool->references++;
                 result->index = index;

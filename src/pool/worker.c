@@ -19,6 +19,7 @@
 #include "os/child.h"
 #include "os/clock.h"
 #include "os/descriptors.h"
+#include "os/probe.h"
 #include "os/signals.h"
 #include "os/usage.h"
 #include "pool/ended.h"
@@ -183,6 +184,7 @@ static bool end(const struct worker *worker, struct task *task, uint64_t ticket)
 {
         uint64_t done = task_state(ticket_generation(ticket), TASK_DONE, worker->number);
 
+        PROBE3(task_end, ticket, task->outcome, worker->number);
         counts_end(&worker->slot->counts, (uint32_t)task->outcome);
         if (insight_on(worker->pool))
                 insight_end(worker->pool, worker->number, task, ticket);
@@ -216,6 +218,7 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
                 return true;
         if (insight_on(worker->pool))
                 insight_begin(worker->pool, worker->number, task);
+        PROBE3(task_begin, ticket, task->function, worker->number);
         task->worker = worker->pid;
         const struct task_terms *terms = pool_terms(worker->pool, task);
         if (terms == NULL)
