@@ -25,6 +25,9 @@
  *     completions.h  which of many results is there next
  *     map.h          one function over many items, while the host goes on
  *     imap.h         one function over items that come one after the other
+ *     stats.h        what a pool is doing, in numbers
+ *     trace.h        which task of a pool ran when, and where
+ *     progress.h     how far a job is, in one line of a terminal
  */
 #ifndef BROOD_BROOD_H
 #define BROOD_BROOD_H
@@ -45,11 +48,14 @@
 #include <brood/pass.h>
 #include <brood/pool.h>
 #include <brood/process.h>
+#include <brood/progress.h>
 #include <brood/queue.h>
 #include <brood/result.h>
 #include <brood/rwlock.h>
 #include <brood/semaphore.h>
 #include <brood/shared.h>
+#include <brood/stats.h>
+#include <brood/trace.h>
 #include <brood/value.h>
 #include <brood/wait.h>
 

@@ -67,6 +67,7 @@ typedef ssize_t (*brood_task_function)(const void *arg, size_t size, void *out, 
 #define BROOD_POOL_RESULT_SIZE_LIMIT ((size_t)1 << 30)
 #define BROOD_POOL_MEMORY_DEFAULT ((size_t)1 << 30)
 #define BROOD_POOL_MEMORY_LIMIT ((size_t)1 << 40)
+#define BROOD_POOL_TRACE_LIMIT ((size_t)1 << 22)
 
 typedef struct brood_pool_options {
         int processes;                 /* workers, up to BROOD_POOL_PROCESSES_LIMIT; 0: brood_cpu_count() */
@@ -78,6 +79,8 @@ typedef struct brood_pool_options {
                                            an upper bound: it is used as it is needed */
         void (*finalizer)(void *initarg); /* runs last in each worker that ends by itself; may be NULL */
         size_t max_tasks_per_child;       /* after so many tasks a worker ends, and is replaced; 0: never */
+        bool timed;                       /* measure how long tasks wait and run: see brood/stats.h */
+        size_t trace_tasks; /* how many tasks of each worker to keep a trace of: see brood/trace.h; 0: none */
 } brood_pool_options;
 
 /* Make a pool: starts the keeper, and the keeper the workers.

@@ -205,6 +205,23 @@ ssize_t file_read(const char *path, char *buffer, size_t size)
         return r < 0 ? r : (ssize_t)length;
 }
 
+int descriptor_write(int fd, const void *bytes, size_t size)
+{
+        KEEP_ERRNO;
+        const char *at = bytes;
+
+        while (size > 0) {
+                ssize_t n = write(fd, at, size);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                at += n;
+                size -= (size_t)n;
+        }
+        return 0;
+}
+
 int eventfd_new(void)
 {
         KEEP_ERRNO;

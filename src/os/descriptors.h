@@ -48,6 +48,9 @@ int descriptors_place(int *fds, const int *wanted, size_t count, int *others, si
 /* Read a small file (of /proc or /sys) as a string: its length, or a negative errno. */
 ssize_t file_read(const char *path, char *buffer, size_t size);
 
+/* Write all of it, however often it takes: 0 or a negative errno. */
+int descriptor_write(int fd, const void *bytes, size_t size);
+
 /* An event descriptor: readable once raised, until lowered.  Close-on-exec, non-blocking. */
 int eventfd_new(void);
 

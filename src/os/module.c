@@ -3,6 +3,7 @@
 #include "os/errno.h"
 
 #include <link.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -167,4 +168,36 @@ int module_find(const struct module_place *place, bool code, uintptr_t *ret_addr
         if (search.result == 0)
                 *ret_address = search.address;
         return search.result;
+}
+
+/* ---- for people ---- */
+
+struct description {
+        uintptr_t address;
+        char *text;
+        size_t room;
+};
+
+static int describe_if_there(struct dl_phdr_info *info, size_t size, void *data)
+{
+        struct description *description = data;
+
+        (void)size;
+        if (!is_in_module(info, description->address, false))
+                return 0;
+        const char *path =
+            info->dlpi_name != NULL && *info->dlpi_name != '\0' ? info->dlpi_name : program_invocation_name;
+        const char *slash = strrchr(path, '/');
+        snprintf(description->text, description->room, "%s+0x%lx", slash != NULL ? slash + 1 : path,
+                 (unsigned long)(description->address - info->dlpi_addr));
+        return 1;
+}
+
+void module_describe(uintptr_t address, char *text, size_t room)
+{
+        KEEP_ERRNO;
+        struct description description = { .address = address, .text = text, .room = room };
+
+        if (dl_iterate_phdr(describe_if_there, &description) == 0)
+                snprintf(text, room, "0x%lx", (unsigned long)address);
 }

@@ -44,4 +44,7 @@ int module_place_of(uintptr_t address, struct module_place *ret_place);
  * `code` is wanted, not in its code). */
 int module_find(const struct module_place *place, bool code, uintptr_t *ret_address);
 
+/* What lies at an address, for people: the module's name and the distance from where it is loaded, "program+0x11f9". */
+void module_describe(uintptr_t address, char *text, size_t room);
+
 #endif

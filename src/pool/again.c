@@ -9,6 +9,7 @@
  */
 #include "os/clock.h"
 #include "os/descriptors.h"
+#include "os/probe.h"
 #include "pool/ended.h"
 #include "pool/keeper.h"
 
@@ -74,6 +75,8 @@ static bool try_again(struct keeper *keeper, struct task *task, uint64_t ticket,
         if (remember(&keeper->again, ticket, attempt, when) < 0)
                 return false;
         task->retried = attempt;
+        PROBE2(task_retry, ticket, attempt);
+        counts_add(&keeper->pool->shared->counts.retried, 1);
         uint64_t kept;
         do {
                 kept = load_seq_cst(&task->state);
@@ -104,11 +107,12 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
                    const brood_process_report *death)
 {
         struct worker_slot *slot = &keeper->pool->workers[post->number];
+        int outcome = outcome_of(post, state, death->exitcode);
 
         task->worker = (uint32_t)death->pid;
         task->exitcode = death->exitcode;
-        task->outcome = outcome_of(post, state, death->exitcode);
-        task->value = error_of(task->outcome);
+        task->outcome = outcome;
+        task->value = error_of(outcome);
         task->message = 0;
         int64_t peak_memory = death->measured ? death->peak_memory : 0;
         struct task_terms *terms = pool_terms(keeper->pool, task);
@@ -121,8 +125,36 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
         } else {
                 task->peak_memory = peak_memory; /* its arguments are not needed any more */
         }
+        PROBE3(task_end, ticket_make((uint32_t)(task - keeper->pool->tasks), task_generation(state)), outcome,
+               post->number);
+        counts_add(&slot->counts.ended[outcome], 1);
         conclude(keeper->pool, task,
                  exchange_seq_cst(&task->state, task_state(task_generation(state), TASK_DONE, post->number)));
+}
+
+/* In the trace, this try ends so, whatever comes of the task. */
+static void record_death(brood_pool *pool, const struct post *post, const struct task *task, uint64_t ticket,
+                         uint64_t state, const brood_process_report *death)
+{
+        int outcome = outcome_of(post, state, death->exitcode);
+
+        insight_record_death(pool, post->number, task,
+                             &(struct try_end){
+                                 .ticket = ticket,
+                                 .worker = (uint32_t)death->pid,
+                                 .outcome = outcome,
+                                 .error = error_of(outcome),
+                             });
+}
+
+/* Whether the task of a ticket is one that a worker of this number, which has it, has not brought to DONE. */
+static bool is_undone(uint64_t state, uint64_t ticket, uint32_t number)
+{
+        enum task_kind kind = task_kind(state);
+
+        return task_generation(state) == ticket_generation(ticket) &&
+               (kind == TASK_QUEUED || (kind == TASK_RUNNING && task_worker(state) == number) ||
+                (kind == TASK_DONE && task_worker(state) != number));
 }
 
 void again_or_report(struct keeper *keeper, const struct post *post, uint64_t ticket, const brood_process_report *death)
@@ -130,10 +162,15 @@ void again_or_report(struct keeper *keeper, const struct post *post, uint64_t ti
         struct task *task = ticket_task(keeper->pool, ticket);
         uint64_t state = load_seq_cst(&task->state);
 
+        counts_settle(&keeper->pool->workers[post->number].counts, !is_undone(state, ticket, post->number));
         /* Otherwise it had not begun it, or had ended it. */
         if (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_RUNNING &&
-            task_worker(state) == post->number && !try_again(keeper, task, ticket, state))
-                report(keeper, post, task, state, death);
+            task_worker(state) == post->number) {
+                if (insight_on(keeper->pool))
+                        record_death(keeper->pool, post, task, ticket, state, death);
+                if (!try_again(keeper, task, ticket, state))
+                        report(keeper, post, task, state, death);
+        }
         /* In any case: it may have ended the task and died before it told those who asked. */
         ended_note_death(keeper->pool, task, ticket, post->number);
 }
@@ -151,6 +188,7 @@ static bool is_current(const struct keeper *keeper, const struct retry *entry)
                 return true;
         if (!cas_u64(&task->state, state, task_state(task_generation(state), TASK_DONE, 0)))
                 return true; /* look again next time */
+        counts_add(&keeper->pool->shared->counts.canceled, 1);
         conclude(keeper->pool, task, state);
         return false;
 }

@@ -67,6 +67,16 @@ static ssize_t run_chunk(const void *arg, size_t size, void *out, size_t room)
         return (ssize_t)room;
 }
 
+uint64_t chunk_function(const brood_pool *pool, const struct task *task)
+{
+        uint64_t arg = task->arg; /* a task that has run wild may have written there */
+
+        if (task->function != (uintptr_t)run_chunk || arg % ALIGN != 0 ||
+            arg >= pool->region.size - sizeof(struct chunk_head))
+                return task->function;
+        return ((const struct chunk_head *)region_at(&pool->region, arg))->function;
+}
+
 /* ---- in the host ---- */
 
 /* How many bytes the argument takes, or 0 if no memory is so large. */

@@ -38,6 +38,9 @@ struct chunk {
 /* Hand it in: the errors of pool_submit(); -ENOMEM, too, for one that is too large. */
 int chunk_submit(brood_pool *pool, const struct chunk *chunk, struct brood_result **ret_result);
 
+/* The function of a task; of a chunk, that of its items. */
+uint64_t chunk_function(const brood_pool *pool, const struct task *task);
+
 /* Of the item `index` of a chunk that has ended well: the size of its result, and where that is; or its own error. */
 ssize_t chunk_item_result(const brood_result *result, const struct chunk *chunk, size_t index, const void **ret_bytes);
 

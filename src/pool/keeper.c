@@ -12,6 +12,7 @@
 #include "os/descriptors.h"
 #include "os/futex.h"
 #include "os/poller.h"
+#include "os/probe.h"
 #include "os/robust.h"
 #include "os/signals.h"
 #include "pool/ended.h"
@@ -82,7 +83,9 @@ static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticke
         post->process = process;
         keeper->fds[1 + post->number] = brood_process_sentinel(process);
         keeper->alive++;
+        store_relaxed(&slot->starts, load_relaxed(&slot->starts) + 1);
         store_release(&slot->pid, (uint32_t)brood_process_pid(process));
+        PROBE2(worker_start, post->number, brood_process_pid(process));
         return 0;
 }
 
@@ -165,11 +168,16 @@ static void worker_ended(struct keeper *keeper, struct post *post)
         keeper->fds[1 + post->number] = -1;
         keeper->alive--;
         store_release(&slot->pid, 0);
+        PROBE3(worker_death, post->number, death.pid, death.exitcode);
 
+        if (load_acquire(&slot->stage) != WORKER_LEAVING)
+                counts_add(&pool->shared->counts.deaths, 1);
         uint64_t ticket = load_acquire(&slot->task);
         if (ticket != 0)
                 again_or_report(keeper, post, ticket, &death);
         again_give_back(keeper, post->given);
+        if (insight_on(pool))
+                insight_death(pool, post->number);
         recover_ring(&pool->ring, death.pid);
         uint32_t stage = load_acquire(&slot->stage);
         if (stage == WORKER_STARTING || stage == WORKER_INIT_FAILED)
@@ -186,6 +194,8 @@ static void kill_workers(struct keeper *keeper)
         for (uint32_t i = 0; i < keeper->count; i++) {
                 brood_process_free(keeper->posts[i].process);
                 keeper->posts[i].process = NULL;
+                if (insight_on(keeper->pool))
+                        insight_death(keeper->pool, i);
         }
 }
 

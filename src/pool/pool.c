@@ -95,6 +95,7 @@ static void pool_destroy(brood_pool *pool)
 {
         brood_process_free(pool->keeper);
         completions_close(&pool->callbacks);
+        insight_close(pool);
         descriptor_close(&pool->doorbell);
         descriptor_close(&pool->bell);
         if (pool->region.head != NULL)
@@ -127,6 +128,7 @@ static int pool_prepare(brood_pool *pool)
         store_relaxed(&pool->processes, (uint32_t)pool->options.processes);
         store_relaxed(&pool->processes_most, (uint32_t)pool->options.processes);
         store_relaxed(&pool->shared->wanted, (uint32_t)pool->options.processes);
+        store_relaxed(&pool->shared->counts.most, (uint32_t)pool->options.processes);
         pool->tasks = region_at(&pool->region, plan.tasks);
         pool->tasks_offset = plan.tasks;
         pool->ring_offset = plan.ring_slots;
@@ -135,6 +137,9 @@ static int pool_prepare(brood_pool *pool)
         arena_init(&pool->arena, &pool->region, plan.arena, plan.end);
 
         r = memory_reserve(pool->options.max_tasks * sizeof *pool->results, (void **)&pool->results);
+        if (r < 0)
+                return r;
+        r = insight_open(pool);
         if (r < 0)
                 return r;
         r = module_map_take(&pool->modules);
@@ -179,7 +184,7 @@ int brood_pool_new_sized(brood_pool **ret_pool, const brood_pool_options *option
         if (pool == NULL)
                 return -ENOMEM;
         pool->options = known;
-        pool->region = (struct region)REGION_NONE;
+        pool->region = pool->insight.region = (struct region)REGION_NONE;
         pool->doorbell = pool->bell = -1;
         pool->owner = process_mark();
         pool->free_tasks = pool->dropped = pool->dropped_end = NO_TASK;
@@ -392,11 +397,14 @@ static int resize(brood_pool *pool, uint32_t processes)
         if (r < 0)
                 return r;
         if (pool_commit_upto(pool, pool->workers_offset, &pool->workers_committed,
-                             processes * sizeof(struct worker_slot)) < 0)
+                             processes * sizeof(struct worker_slot)) < 0 ||
+            insight_grow(pool, processes) < 0)
                 return -ENOMEM;
         store_relaxed(&pool->processes, processes);
-        if (processes > load_relaxed(&pool->processes_most))
+        if (processes > load_relaxed(&pool->processes_most)) {
                 store_release(&pool->processes_most, processes);
+                store_release(&pool->shared->counts.most, processes);
+        }
         store_seq_cst(&pool->shared->wanted, processes);
         eventfd_raise(pool->doorbell);
         return 0;

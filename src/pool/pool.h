@@ -11,6 +11,7 @@
 #include "os/atfork.h"
 #include "os/module.h"
 #include "pool/arena.h"
+#include "pool/insight.h"
 #include "pool/list.h"
 #include "pool/table.h"
 #include "process/process.h"
@@ -39,6 +40,7 @@ struct brood_pool {
         struct worker_slot *workers;
         struct task *tasks;
         struct ring ring;
+        struct insight insight;
         size_t ring_offset, tasks_offset; /* of the ring's slots and of the tasks, for commit_upto */
         size_t workers_offset;
 
@@ -230,6 +232,17 @@ static inline struct task_terms *pool_terms(const brood_pool *pool, const struct
                 return NULL;
         return (struct task_terms *)region_at(&pool->region, offset);
 }
+
+/* Whether times are measured. */
+static inline bool insight_on(const brood_pool *pool)
+{
+        return pool->insight.region.head != NULL;
+}
+
+/* How many workers the pool has had at most; the task that a worker runs, and has not yet counted, or NULL.  For whoever holds the
+ * pool (pool/stats.c). */
+uint32_t pool_places(const brood_pool *pool);
+const struct task *pool_running(const brood_pool *pool, uint32_t number);
 
 /* What a task is sent when it passes its soft limit. */
 #define WARNING_SIGNAL SIGUSR1

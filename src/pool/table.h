@@ -24,6 +24,9 @@
  *   worker.stage, verdict   its worker; the keeper before     keeper            at the worker's death
  *                           a start
  *   worker.dismissed        the keeper                        its worker        -
+ *   worker.starts           the keeper                        whoever holds      -
+ *                                                             the pool
+ *   counts                  see pool/counts.h
  *   worker.task             its worker                        keeper            at the worker's death
  *   worker.started, cpu     its worker, before a task with    keeper            while the task is RUNNING under the
  *                           terms becomes RUNNING                               worker's number; at its death
@@ -45,6 +48,7 @@
 #define BROOD_POOL_TABLE_H
 
 #include "os/atomic.h"
+#include "pool/counts.h"
 
 #include <stddef.h>
 
@@ -88,8 +92,10 @@ struct pool_shared {
         atomic_u32 deaths; /* how many have been noted */
         uint32_t reserved2[13];
         atomic_u64 dead[POOL_DEATHS_KEPT]; /* the tickets of the latest, in a circle */
+
+        struct pool_counts counts;
 };
-static_assert(sizeof(struct pool_shared) == 832 && offsetof(struct pool_shared, reason) == 64 &&
+static_assert(sizeof(struct pool_shared) == 960 && offsetof(struct pool_shared, reason) == 64 &&
                   offsetof(struct pool_shared, ended) == 256 && offsetof(struct pool_shared, dead) == 320,
               "layout");
 
@@ -109,9 +115,12 @@ struct worker_slot {
         atomic_u32 dismissed; /* not 0: it is to take no further task, and end */
         atomic_u64 started;   /* of a task with terms: when, and how much CPU time the worker had used by then; in ns */
         atomic_u64 cpu;
-        uint32_t reserved[4];
+        atomic_u32 starts; /* workers that were started here */
+        uint32_t reserved[3];
+
+        struct worker_counts counts;
 };
-static_assert(sizeof(struct worker_slot) == 64, "one cache line");
+static_assert(sizeof(struct worker_slot) == 192 && offsetof(struct worker_slot, counts) == 64, "whole cache lines");
 
 /* A task is named by its index and its generation: the message in the ring. */
 static inline uint64_t ticket_make(uint32_t index, uint32_t generation)
@@ -199,7 +208,11 @@ struct task {
         atomic_u32 next_ended; /* in the list of ended tasks: an index plus one; 0: the last */
         union {
                 _Alignas(16) unsigned char place[TASK_PLACE]; /* of small arguments and a small result */
-                int64_t peak_memory; /* of a worker that died, in bytes; a task with terms has it there */
+                struct {
+                        int64_t peak_memory; /* of a worker that died, in bytes; a task with terms has it there */
+                        int64_t
+                            queued; /* where times are measured: when it was handed in; its place is not used then */
+                };
         };
 };
 static_assert(sizeof(struct task) == 128 && offsetof(struct task, value) == 64 && offsetof(struct task, place) == 96,

@@ -5,6 +5,7 @@
  * The mutex is held in all but pool_submit().
  */
 #include "os/clock.h"
+#include "os/probe.h"
 #include "pool/ended.h"
 
 #include <errno.h>
@@ -149,7 +150,7 @@ struct parts {
         size_t block; /* 0: it needs none */
 };
 
-static int lay_out(struct parts *parts, const struct order *order)
+static int lay_out(const brood_pool *pool, struct parts *parts, const struct order *order)
 {
         const size_t most = (size_t)UINT32_MAX * OUT_UNIT;
         size_t items = order->items > 0 ? order->items : 1, arg_bytes, out_bytes;
@@ -163,7 +164,7 @@ static int lay_out(struct parts *parts, const struct order *order)
         parts->block = parts->terms;
         if (order->terms != NULL)
                 parts->block += sizeof *order->terms;
-        else if (parts->block <= TASK_PLACE)
+        else if (parts->block <= TASK_PLACE && !insight_on(pool))
                 parts->block = 0;
         return 0;
 }
@@ -189,6 +190,8 @@ static void reset(brood_result *result, const struct order *order, const struct 
         task->worker = 0;
         task->retried = 0;
         task->message = 0;
+        if (insight_on(result->pool))
+                task->queued = clock_now();
 }
 
 /* What the task is to do. */
@@ -232,7 +235,7 @@ static int enqueue(brood_pool *pool, const struct order *order, brood_result **r
         struct parts parts;
         brood_result *result;
 
-        int r = lay_out(&parts, order);
+        int r = lay_out(pool, &parts, order);
         if (r < 0)
                 return r;
         if (!workers_have(pool, order->calls != NULL ? order->calls : order->function))
@@ -294,6 +297,11 @@ int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_
         r = pool_usable(pool, true);
         if (r == 0)
                 r = enqueue(pool, order, &result);
+        if (r == 0) {
+                counts_add(&pool->shared->counts.submitted, 1);
+                PROBE3(task_submit, ticket_make(result_index(result), result->generation), order->function,
+                       order->arg_size);
+        }
         if (r == 0 && (ret_result != NULL || order->completions != NULL)) {
                 pool->references++;
                 result->extra = extra;

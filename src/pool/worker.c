@@ -19,6 +19,7 @@
 #include "os/child.h"
 #include "os/clock.h"
 #include "os/descriptors.h"
+#include "os/probe.h"
 #include "os/signals.h"
 #include "os/usage.h"
 #include "pool/ended.h"
@@ -145,10 +146,12 @@ static bool begin(const struct worker *worker, struct task *task, uint64_t ticke
 
         while (task_generation(state) == generation && task_kind(state) == TASK_QUEUED) {
                 if (state & TASK_CANCELED) {
+                        counts_end(&worker->slot->counts, BROOD_OUTCOME_CANCELED);
                         if (cas_u64(&task->state, state, task_state(generation, TASK_DONE, number))) {
                                 tell(worker, task, state);
                                 return false;
                         }
+                        counts_settle(&worker->slot->counts, false);
                 } else if (cas_u64(&task->state, state,
                                    task_state(generation, TASK_RUNNING, number) | (state & TASK_HOSTS))) {
                         return true;
@@ -177,6 +180,11 @@ static void run_on_terms(struct worker *worker, struct task *task, struct task_t
 static bool end(const struct worker *worker, struct task *task, uint64_t ticket)
 {
         uint64_t done = task_state(ticket_generation(ticket), TASK_DONE, worker->number);
+
+        PROBE3(task_end, ticket, task->outcome, worker->number);
+        counts_end(&worker->slot->counts, (uint32_t)task->outcome);
+        if (insight_on(worker->pool))
+                insight_end(worker->pool, worker->number, task, ticket);
         uint64_t before = exchange_seq_cst(&task->state, done);
 
         return tell(worker, task, before) && !(before & TASK_LAST);
@@ -193,6 +201,7 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
                         ring_unclaim(&worker->pool->ring, claim);
                 return false; /* another begins it, of whom the keeper learns */
         }
+        counts_prepare(&worker->slot->counts);
         store_release(&worker->slot->task, ticket);
         if (load_relaxed(&task->terms) != 0) {
                 /* Before the task is RUNNING: whoever finds it so, finds these. */
@@ -204,6 +213,9 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
                 ring_release(&worker->pool->ring, claim);
         if (!begun)
                 return true;
+        if (insight_on(worker->pool))
+                insight_begin(worker->pool, worker->number, task);
+        PROBE3(task_begin, ticket, task->function, worker->number);
         task->worker = worker->pid;
         struct task_terms *terms = pool_terms(worker->pool, task);
         if (terms == NULL)
@@ -259,6 +271,8 @@ int worker_run(brood_pool *pool, const struct employment *employment)
                         return 1;
                 }
         }
+        if (insight_on(pool))
+                insight_ready(pool, worker.number);
         fetch_add_relaxed(&pool->shared->initialised, 1);
         store_release(&worker.slot->stage, WORKER_READY);
         pool->ring.dismissed = &worker.slot->dismissed;

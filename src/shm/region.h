@@ -33,6 +33,7 @@ static_assert(sizeof(struct region_head) == 64, "one cache line");
 enum region_kind {
         REGION_QUEUE = 1,
         REGION_POOL = 2,
+        REGION_INSIGHT = 3,
         REGION_LOCK = 16,
         REGION_SEMAPHORE,
         REGION_CONDITION,

@@ -175,7 +175,7 @@ static const struct play plays[] = {
 static bool has_ended(void *arg)
 {
         brood_result *result = arg;
-        return task_kind(load_seq_cst(&result->pool->tasks[result->index].state)) == TASK_DONE ||
+        return task_kind(load_seq_cst(&result_task(result)->state)) == TASK_DONE ||
                brood_pool_reason(result->pool) != NULL;
 }
 
@@ -190,7 +190,7 @@ static void have_some_done(struct host *host)
                         continue;
                 if (!support_until(has_ended, result, CHECK_HANG_MS))
                         complain("a task does not end");
-                host->ended[i] = task_kind(load_seq_cst(&result->pool->tasks[result->index].state)) == TASK_DONE;
+                host->ended[i] = task_kind(load_seq_cst(&result_task(result)->state)) == TASK_DONE;
                 if (host->ended[i] && i == 0 && brood_result_ready(result) != 1)
                         complain("a task that has ended is not ready");
         }
