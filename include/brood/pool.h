@@ -74,11 +74,19 @@ typedef struct brood_pool_options {
                                            an upper bound: it is used as it is needed */
         void (*finalizer)(void *initarg); /* runs last in each worker that ends by itself; may be NULL */
         size_t max_tasks_per_child;       /* after so many tasks a worker ends, and is replaced; 0: never */
+        const char *cgroup;               /* a directory: each worker is in a control group in it; NULL: no groups */
 } brood_pool_options;
+
+/* With a `cgroup`, the pool makes a control group in that directory for each worker, so that a worker which the kernel kills for
+ * want of memory is known as such (BROOD_OUTCOME_OUT_OF_MEMORY).  The directory is of version 2, delegated to this process, with
+ * "memory" in its cgroup.subtree_control, and so with nobody in it but in groups in it; or of version 1, in the hierarchy of the
+ * memory controller.  What limits it has, its owner sets; they count for all workers together.  The groups go with
+ * brood_pool_free(); those of a host that is killed stay, empty, and are removed with rmdir(1). */
 
 /* Make a pool: starts the keeper, and the keeper the workers.
  * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`); -E2BIG (options
- *   from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the keeper or the workers cannot be forked); -ENOENT (no /proc).
+ *   from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the keeper or the workers cannot be forked); -ENOENT (no /proc);
+ *   -EPERM, -ENOTSUP, -ENAMETOOLONG (no group can be made in `cgroup`, or entered).
  *   On failure no process is left.
  * An initializer that fails makes later calls fail, not this one: see brood_pool_reason().
  * Threads: any.  Signals: not async-signal-safe. */

@@ -82,14 +82,18 @@ static bool try_again(struct keeper *keeper, struct task *task, uint64_t ticket,
         return true;
 }
 
-static int outcome_of(const struct post *post, uint64_t state, int exitcode)
+static int outcome_of(const struct post *post, uint64_t state, const brood_process_report *death)
 {
+        int exitcode = death->exitcode;
+
         if (state & TASK_CANCELED)
                 return BROOD_OUTCOME_CANCELED;
         if (post->verdict != BROOD_OUTCOME_PENDING)
                 return post->verdict;
         if (state & TASK_WARNED && exitcode == -WARNING_SIGNAL)
                 return BROOD_OUTCOME_TIME;
+        if (death->out_of_memory)
+                return BROOD_OUTCOME_OUT_OF_MEMORY;
         return exitcode < 0 ? BROOD_OUTCOME_SIGNALED : BROOD_OUTCOME_EXITED;
 }
 
@@ -107,7 +111,7 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
 
         task->worker = (uint32_t)death->pid;
         task->exitcode = death->exitcode;
-        task->outcome = outcome_of(post, state, death->exitcode);
+        task->outcome = outcome_of(post, state, death);
         task->value = error_of(task->outcome);
         task->message = 0;
         task->peak_memory = death->measured ? death->peak_memory : 0;

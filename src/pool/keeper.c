@@ -15,6 +15,7 @@
 #include "os/robust.h"
 #include "os/signals.h"
 #include "pool/ended.h"
+#include "pool/groups.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -57,14 +58,21 @@ static void announce(brood_pool *pool, enum pool_phase phase)
 static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticket)
 {
         struct worker_slot *slot = &keeper->pool->workers[post->number];
+        brood_process_options options = {
+                .target = run_worker,
+                .arg = post,
+                .name = "brood-worker",
+                .start_method = BROOD_START_FORK,
+        };
         brood_process *process;
+        char group[PATH_MAX];
 
-        int r = brood_process_new(&process, &(brood_process_options){
-                                                .target = run_worker,
-                                                .arg = post,
-                                                .name = "brood-worker",
-                                                .start_method = BROOD_START_FORK,
-                                            });
+        int r = keeper->pool->groups != NULL ? groups_make(keeper->pool, post->number, group) : 0;
+        if (r < 0)
+                return r;
+        if (keeper->pool->groups != NULL)
+                options.setup.cgroup = group;
+        r = brood_process_new(&process, &options);
         if (r < 0)
                 return r;
         process_hide(process);

@@ -12,6 +12,7 @@
 #include "os/robust.h"
 #include "os/signals.h"
 #include "pool/ended.h"
+#include "pool/groups.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -94,6 +95,9 @@ static int await_keeper(brood_pool *pool)
 static void pool_destroy(brood_pool *pool)
 {
         brood_process_free(pool->keeper);
+        if (pool->owner == child_pid())
+                groups_remove(pool);
+        free(pool->groups);
         completions_close(&pool->callbacks);
         descriptor_close(&pool->doorbell);
         descriptor_close(&pool->bell);
@@ -139,6 +143,10 @@ static int pool_prepare(brood_pool *pool)
         if (pool->host_tasks == NULL || pool->free_tasks == NULL)
                 return -ENOMEM;
         r = module_map_take(&pool->modules);
+        if (r < 0)
+                return r;
+        r = pool->options.cgroup != NULL ? groups_name(pool) : 0;
+        pool->options.cgroup = NULL; /* it is the caller's */
         if (r < 0)
                 return r;
         r = pool->doorbell = eventfd_new();
@@ -230,6 +238,7 @@ void brood_pool_free(brood_pool *pool)
         if (pool_check(pool) == 0) {
                 brood_pool_terminate(pool);
                 brood_process_join(pool->keeper, BROOD_FOREVER);
+                groups_remove(pool);
                 completions_drop(&pool->callbacks);
         }
         pool_release(pool);

@@ -57,6 +57,7 @@ struct brood_pool {
         int doorbell; /* an event that the host raises for the keeper */
         int bell;     /* an event that workers and keeper raise for the host, see pool/result.c */
         brood_process *keeper;
+        char *groups; /* what the names of the workers' control groups begin with; NULL: they have none */
         struct module_map modules;
         struct spin spin; /* before sleeping on a result */
 

@@ -54,7 +54,7 @@ static void take_outcome(brood_result *result, const struct task *task)
         bool ok = outcome == BROOD_OUTCOME_OK && value >= 0 &&
                   (uint64_t)value <= result->pool->host_tasks[result->index].room;
         bool failed = ((outcome >= BROOD_OUTCOME_ERROR && outcome <= BROOD_OUTCOME_SIGNALED) ||
-                       (outcome >= BROOD_OUTCOME_TIME && outcome <= BROOD_OUTCOME_MEMORY)) &&
+                       (outcome >= BROOD_OUTCOME_TIME && outcome <= BROOD_OUTCOME_OUT_OF_MEMORY)) &&
                       value < 0;
 
         result->outcome = ok || failed ? outcome : BROOD_OUTCOME_ERROR;
