@@ -131,6 +131,8 @@ BROOD_API void brood_worker_set_state(void *state);
 BROOD_API int brood_pool_apply_async(brood_pool *pool, brood_result **ret_result, brood_task_function function,
                                      const void *arg, size_t size);
 
+#define BROOD_TASK_PRIORITY_MOST 3
+
 /* A task, and the terms on which it runs; what is 0 or NULL is what brood_pool_apply_async() does. */
 typedef struct brood_task_options {
         brood_task_function function;
@@ -150,6 +152,8 @@ typedef struct brood_task_options {
         int cpu_ms;            /* the CPU time that a try may use, user and system together */
         bool measured;         /* know its times, CPU time and memory (as it is for any task with a limit or retries) */
         uint64_t memory_limit; /* bytes of private, writable memory beyond what the worker has at the task's start */
+
+        int priority; /* 0 to BROOD_TASK_PRIORITY_MOST: a higher one goes first */
 } brood_task_options;
 
 /* Signal of the soft limit. */
@@ -169,12 +173,15 @@ typedef struct brood_task_options {
  * -ETIME.  CPU time is looked at when the limit could first be passed in one thread: in several, a task may use more.
  * Memory.  Allocations fail beyond the limit; a function that then returns -ENOMEM has the outcome BROOD_OUTCOME_MEMORY, one that
  * crashes, that of the crash.  What the function starts has the same limit.
- * In each case only this task fails.  Time limits cost no wake-up where none is set, and about one in the time of a limit where
- * tasks end before.
+ * Priority.  A worker that is free takes the most urgent task that waits: of the highest priority, the one that was handed in
+ * first.  0 is what all tasks have by default.  A task that runs is not interrupted, and one that waits does not age: as long as
+ * there are others of a higher priority, it goes on waiting.  One that is tried again keeps its priority, and is the last of that.
+ * Death and limits concern this task only.  Time limits cost no wake-up where none is set, and about one in the time of a limit
+ * where tasks end before.
  *
  * Returns 0; the errors of brood_pool_apply_async(); -EINVAL, too, for NULL options, a negative number, a room beyond
- *   BROOD_POOL_RESULT_SIZE_LIMIT, a limit beyond 2^62, completions of another pool, or completions and a callback; -E2BIG
- *   (options from a newer brood).  Never waits for a worker.
+ *   BROOD_POOL_RESULT_SIZE_LIMIT, a limit beyond 2^62, a priority beyond BROOD_TASK_PRIORITY_MOST, completions of another
+ *   pool, or completions and a callback; -E2BIG (options from a newer brood).  Never waits for a worker.
  * Threads: any.  Death: of the worker, see retries; of the keeper and the host, as for brood_pool_apply_async(). */
 BROOD_API int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const brood_task_options *options,
                                       size_t options_size);

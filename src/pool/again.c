@@ -11,6 +11,7 @@
 #include "os/descriptors.h"
 #include "pool/ended.h"
 #include "pool/keeper.h"
+#include "pool/urgent.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -163,6 +164,15 @@ void again_give_back(struct keeper *keeper, uint64_t ticket)
                         again->entries[i].when = clock_now();
 }
 
+/* A task that has run wild may have written over it. */
+static int level_of(brood_pool *pool, uint64_t ticket)
+{
+        const struct task_terms *terms = pool_terms(pool, ticket_task(pool, ticket));
+        int level = terms != NULL ? terms->priority : 0;
+
+        return level > 0 && level <= BROOD_TASK_PRIORITY_MOST && urgent_ring(pool, level) != NULL ? level : 0;
+}
+
 void again_deliver(struct keeper *keeper)
 {
         struct again *again = &keeper->again;
@@ -175,7 +185,7 @@ void again_deliver(struct keeper *keeper)
                         continue;
                 }
                 if (entry->when <= now) {
-                        int r = ring_put(&keeper->pool->ring, &entry->ticket, sizeof entry->ticket, 0);
+                        int r = urgent_put(keeper->pool, level_of(keeper->pool, entry->ticket), entry->ticket, 0);
                         if (r == 0) {
                                 forget(again, i);
                                 continue;

@@ -16,6 +16,7 @@
 #include "os/signals.h"
 #include "pool/ended.h"
 #include "pool/groups.h"
+#include "pool/urgent.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -126,6 +127,17 @@ static void recover_ring(struct ring *ring, pid_t pid)
         ring_wake_all(ring);
 }
 
+static void recover_rings(brood_pool *pool, pid_t pid)
+{
+        struct ring *ring;
+
+        for (int level = 1; level <= BROOD_TASK_PRIORITY_MOST; level++)
+                if ((ring = urgent_ring(pool, level)) != NULL)
+                        recover_ring(ring, pid);
+        /* The last one: it is the one on which the others sleep, and are woken for all. */
+        recover_ring(&pool->ring, pid);
+}
+
 /* A worker that never became ready: does the pool break? */
 static void judge_initializer(struct keeper *keeper, const struct worker_slot *slot, uint32_t pid, int exitcode)
 {
@@ -178,7 +190,7 @@ static void worker_ended(struct keeper *keeper, struct post *post)
         if (ticket != 0)
                 again_or_report(keeper, post, ticket, &death);
         again_give_back(keeper, post->given);
-        recover_ring(&pool->ring, death.pid);
+        recover_rings(pool, death.pid);
         uint32_t stage = load_acquire(&slot->stage);
         if (stage == WORKER_STARTING || stage == WORKER_INIT_FAILED)
                 judge_initializer(keeper, slot, (uint32_t)death.pid, death.exitcode);
@@ -231,7 +243,7 @@ static bool fill_up(struct keeper *keeper)
 {
         brood_pool *pool = keeper->pool;
         bool closed = load_seq_cst(&pool->shared->command) & POOL_CLOSE;
-        bool drained = closed && ring_count(&pool->ring, 1) == 0;
+        bool drained = closed && ring_count(&pool->ring, 1) == 0 && urgent_is_empty(pool);
 
         if (drained && keeper->again.count == 0)
                 return keeper->alive > 0;

@@ -13,6 +13,7 @@
 #include "os/signals.h"
 #include "pool/ended.h"
 #include "pool/groups.h"
+#include "pool/urgent.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@
 
 struct plan {
         struct ring_geometry ring;
-        size_t shared, ring_shared, owners, workers, tasks, ring_slots, arena, end;
+        size_t shared, ring_shared, owners, workers, tasks, ring_slots, urgent, arena, end;
         size_t commit; /* what has memory from the start; the rest gets it as it is used */
 };
 
@@ -37,7 +38,8 @@ static int plan_region(struct plan *plan, const brood_pool_options *options)
         plan->commit = plan->workers + (size_t)options->processes * sizeof(struct worker_slot);
         plan->tasks = round_up(plan->workers + BROOD_POOL_PROCESSES_LIMIT * sizeof(struct worker_slot), 4096);
         plan->ring_slots = round_up(plan->tasks + options->max_tasks * sizeof(struct task), 4096);
-        plan->arena = round_up(plan->ring_slots + plan->ring.block_size, 4096);
+        plan->urgent = round_up(plan->ring_slots + plan->ring.block_size, 4096);
+        plan->arena = plan->urgent + urgent_size(&plan->ring);
         plan->end = plan->arena + round_up(options->memory, 64);
         return 0;
 }
@@ -101,8 +103,10 @@ static void pool_destroy(brood_pool *pool)
         completions_close(&pool->callbacks);
         descriptor_close(&pool->doorbell);
         descriptor_close(&pool->bell);
-        if (pool->region.head != NULL)
+        if (pool->region.head != NULL) {
                 ring_detach(&pool->ring);
+                urgent_detach(pool);
+        }
         region_drop(&pool->region);
         /* In a forked child the arena's books may be those of a thread in the middle of a change; they are left alone. */
         if (pool->owner == child_pid())
@@ -136,6 +140,7 @@ static int pool_prepare(brood_pool *pool)
         pool->ring_offset = plan.ring_slots;
         ring_attach(&pool->ring, &plan.ring, &pool->region, plan.ring_shared, plan.owners, plan.ring_slots);
         pool->ring.watched = true;
+        urgent_attach(pool, &plan.ring, plan.urgent);
         arena_init(&pool->arena, &pool->region, plan.arena, plan.end);
 
         pool->host_tasks = calloc(pool->options.max_tasks, sizeof *pool->host_tasks);
@@ -277,6 +282,7 @@ int brood_pool_close(brood_pool *pool)
         /* Under the mutex, so that a task that was handed in before is in the ring before it closes. */
         pthread_mutex_lock(&pool->mutex);
         give_command(pool, POOL_CLOSE);
+        urgent_close(pool);
         ring_close(&pool->ring);
         pthread_mutex_unlock(&pool->mutex);
         return 0;

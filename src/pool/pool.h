@@ -41,12 +41,21 @@ struct brood_completions {
         bool end_watched;          /* the keeper's pidfd is in it */
 };
 
+/* The tasks of one priority above 0, see pool/urgent.h. */
+struct urgent {
+        struct ring ring;
+        size_t offset;    /* in the region */
+        size_t committed; /* bytes that have memory behind them, */
+        size_t puts;      /* and how far into the ring's first lap; both are guarded by the mutex */
+};
+
 struct brood_pool {
         struct region region;
         struct pool_shared *shared;
         struct worker_slot *workers;
         struct task *tasks;
         struct ring ring;
+        struct urgent urgent[BROOD_TASK_PRIORITY_MOST];
         size_t ring_offset, tasks_offset; /* of the ring's slots and of the tasks, for commit_upto */
         size_t workers_offset;
 
@@ -109,6 +118,7 @@ struct order {
         const void *arg;
         void (*pack)(void *to, const void *arg); /* how the argument is written; NULL: it is copied */
         size_t arg_size, room, items;
+        int priority;
         struct brood_completions *completions; /* that the result is to wait in; or NULL */
         brood_result_callback *callback, *error_callback;
         void *callback_arg;

@@ -2,7 +2,8 @@
  *
  * pool/table.h: what host, keeper and workers of a pool share.
  *
- *     struct region_head | struct pool_shared | struct ring_shared | struct owners | workers | tasks | ring's slots | arena
+ *     struct region_head | struct pool_shared | struct ring_shared | struct owners | workers | tasks | ring's slots | urgent
+ *         rings (pool/urgent.h) | arena
  *
  * The life of a task is its state word: FREE -> QUEUED (host) -> RUNNING by a worker (that worker, by CAS) -> DONE (that worker; or
  * the keeper, once it has reaped it) -> FREE (host).  A task that is to be tried again goes from RUNNING back to QUEUED (the
@@ -20,6 +21,7 @@
  *   pool.deaths, dead       the keeper                        host              -
  *   pool.alarm              the keeper                        workers           -
  *   pool.wanted             the host                          keeper            -
+ *   pool.urgent             the host; bits are only added     all               -
  *   worker.pid              the keeper                        host              -
  *   worker.stage, verdict   its worker; the keeper before     keeper            at the worker's death
  *                           a start
@@ -79,7 +81,8 @@ struct pool_shared {
         int32_t error;
         atomic_u32 wanted; /* how many workers there are to be */
         atomic_u64 alarm;  /* when the keeper will look at the workers' tasks at the latest; DEADLINE_NEVER */
-        uint32_t reserved[8];
+        atomic_u32 urgent; /* a bit for each level above 0 of which a task was ever handed in */
+        uint32_t reserved[7];
         char reason[POOL_REASON_MAX];
 
         atomic_u32 ended; /* also a futex */
@@ -210,7 +213,7 @@ struct task_terms {
         int32_t soft_timeout_ms;
         int32_t timeout_ms;
         int32_t cpu_ms;
-        int32_t reserved;
+        int32_t priority;
 };
 static_assert(sizeof(struct task_terms) == 40, "layout");
 

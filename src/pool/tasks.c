@@ -6,6 +6,7 @@
  */
 #include "os/clock.h"
 #include "pool/ended.h"
+#include "pool/urgent.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -118,13 +119,18 @@ static bool workers_have(brood_pool *pool, brood_task_function function)
         return true;
 }
 
-/* How many of the ring's slots may be in use with one task more: none is before its first lap.  What is tried again is put into
- * the ring by the keeper, of which the host keeps no count. */
-static size_t ring_slots_used(const brood_pool *pool, const struct order *order)
+/* Memory for one ticket more in the ring that it goes into: none of its slots is in use before its first lap.  What is tried
+ * again is put there by the keeper, of which the host keeps no count. */
+static int commit_place(brood_pool *pool, const struct order *order)
 {
+        bool retried = order->terms != NULL && order->terms->retries > 0;
         size_t slots = pool->ring.geometry.slots;
 
-        return pool->puts < slots && (order->terms == NULL || order->terms->retries == 0) ? pool->puts : slots;
+        if (order->priority > 0)
+                return urgent_commit(pool, order->priority, retried);
+        pool->puts++;
+        return pool_commit_upto(pool, pool->ring_offset, &pool->ring_committed,
+                                (pool->puts < slots && !retried ? pool->puts : slots) * sizeof(struct ring_slot));
 }
 
 /* What became of it, before anything has; and the terms, which lie behind the room for the result. */
@@ -161,9 +167,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         int r = task_alloc(pool, size, &index);
         if (r < 0)
                 return r;
-        pool->puts++;
-        r = pool_commit_upto(pool, pool->ring_offset, &pool->ring_committed,
-                             ring_slots_used(pool, order) * sizeof(struct ring_slot));
+        r = commit_place(pool, order);
         if (r < 0) {
                 task_recycle(pool, index);
                 return -ENOMEM;
@@ -195,7 +199,7 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
         enum { LOOK_MS = 100 };
         uint64_t ticket = ticket_make(index, generation);
         do
-                r = ring_put(&pool->ring, &ticket, sizeof ticket, LOOK_MS);
+                r = urgent_put(pool, order->priority, ticket, LOOK_MS);
         while (r == -ETIMEDOUT && pool_usable(pool, false) == 0);
         if (r == -ETIMEDOUT)
                 r = pool_usable(pool, false);
