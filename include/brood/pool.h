@@ -75,6 +75,7 @@ typedef struct brood_pool_options {
         void (*finalizer)(void *initarg); /* runs last in each worker that ends by itself; may be NULL */
         size_t max_tasks_per_child;       /* after so many tasks a worker ends, and is replaced; 0: never */
         const char *cgroup;               /* a directory: each worker is in a control group in it; NULL: no groups */
+        bool warm;                        /* the initializer runs once, for all workers; not with a cgroup */
 } brood_pool_options;
 
 /* With a `cgroup`, the pool makes a control group in that directory for each worker, so that a worker which the kernel kills for
@@ -83,10 +84,24 @@ typedef struct brood_pool_options {
  * memory controller.  What limits it has, its owner sets; they count for all workers together.  The groups go with
  * brood_pool_free(); those of a host that is killed stay, empty, and are removed with rmdir(1). */
 
+/* A `warm` pool pays for its initializer once: that runs in a process of its own, the template, of which all workers are forks,
+ * also those that take the place of others, and those of brood_pool_resize().  They have what it has made in memory, and
+ * brood_worker_state().
+ *
+ * To the initializer this is no worker: brood_worker_id() is -ESRCH, and what it registers with brood_at_exit() never runs.
+ * Threads that it starts are not in the workers.  It must leave alone the descriptors that are not its own: without them the
+ * template bears no workers, and the pool breaks.  A task that waits for the initializer can be canceled, and the pool terminated.
+ * brood_pool_new() returns before the first worker is there.
+ *
+ * An initializer that fails, or that kills its template again and again, breaks the pool as in other pools.  A template that is
+ * killed later is made anew, and the initializer runs again; the workers live on.  The keeper of a warm pool adopts and reaps
+ * the orphans of what tasks start. */
+
 /* Make a pool: starts the keeper, and the keeper the workers.
- * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`); -E2BIG (options
- *   from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the keeper or the workers cannot be forked); -ENOENT (no /proc);
- *   -EPERM, -ENOTSUP, -ENAMETOOLONG (no group can be made in `cgroup`, or entered).
+ * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`, or warm and
+ *   a cgroup); -E2BIG (options from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the keeper or the
+ *   workers cannot be forked); -ENOENT (no /proc); -EPERM, -ENOTSUP, -ENAMETOOLONG (no group can be made in
+ *   `cgroup`, or entered); -ENOTSUP (warm, and /proc is of another PID namespace).
  *   On failure no process is left.
  * An initializer that fails makes later calls fail, not this one: see brood_pool_reason().
  * Threads: any.  Signals: not async-signal-safe. */

@@ -187,10 +187,17 @@ struct employment {
         pid_t keeper;
         const struct sigaction *sigchld; /* the host's */
         uint64_t ticket;                 /* of the task that it is to begin with; 0: none */
+        int64_t events; /* what the pool's two events are behind, seen before any function of the user's has run */
 };
 
 /* The keeper's and a worker's whole life.  `pool` is the forked copy of the host's handle. */
 int keeper_run(void *pool);
 int worker_run(brood_pool *pool, const struct employment *employment);
+
+/* The same in parts, which are a template's and its newborns': whose child this is, and what signals do to it; the initializer
+ * (false: it has failed, and the slot says how); all that comes after.  0, or as an exit code. */
+int worker_enter(const brood_pool *pool, pid_t keeper, const struct sigaction *sigchld);
+bool worker_initialize(const brood_pool *pool, struct worker_slot *slot);
+int worker_work(brood_pool *pool, const struct employment *employment);
 
 #endif

@@ -265,36 +265,44 @@ static void serve(struct worker *worker, uint64_t ticket)
         }
 }
 
-int worker_run(brood_pool *pool, const struct employment *employment)
+int worker_enter(const brood_pool *pool, pid_t keeper, const struct sigaction *sigchld)
+{
+        /* Beside the lifeline: the keeper has one thread, so that its death signal can be trusted. */
+        int r = child_die_with_parent(keeper);
+        if (r < 0)
+                return r;
+        signals_restore_sigchld(sigchld);
+        signals_restore(process_parent_mask(pool->keeper));
+        return process_mark_init();
+}
+
+bool worker_initialize(const brood_pool *pool, struct worker_slot *slot)
+{
+        self.state = NULL;
+        slot->verdict = pool->options.initializer != NULL ? pool->options.initializer(pool->options.initarg) : 0;
+        return slot->verdict == 0;
+}
+
+/* From here on this process is a worker to the functions that it runs. */
+static void become(uint32_t number)
+{
+        self.number = number;
+        self.mark = process_mark();
+}
+
+int worker_work(brood_pool *pool, const struct employment *employment)
 {
         struct worker worker = {
                 .pool = pool,
                 .slot = &pool->workers[employment->number],
                 .number = employment->number,
                 .pid = (uint32_t)child_pid(),
-                .events = descriptor_id(pool->bell),
+                .events = employment->events,
         };
-
-        /* Beside the lifeline: the keeper has one thread, so that its death signal can be trusted. */
-        if (child_die_with_parent(employment->keeper) < 0)
-                return 1;
-        child_set_name("brood-worker");
-        signals_restore_sigchld(employment->sigchld);
-        signals_restore(process_parent_mask(pool->keeper));
 
         if (process_mark_init() < 0)
                 return 1;
-        self.number = worker.number;
-        self.mark = process_mark();
-        self.state = NULL;
-        if (pool->options.initializer != NULL) {
-                int verdict = pool->options.initializer(pool->options.initarg);
-                if (verdict != 0) {
-                        worker.slot->verdict = verdict;
-                        store_release(&worker.slot->stage, WORKER_INIT_FAILED);
-                        return 1;
-                }
-        }
+        become(worker.number);
         fetch_add_relaxed(&pool->shared->initialised, 1);
         store_release(&worker.slot->stage, WORKER_READY);
         pool->ring.called = is_called;
@@ -304,4 +312,19 @@ int worker_run(brood_pool *pool, const struct employment *employment)
         if (pool->options.finalizer != NULL)
                 pool->options.finalizer(pool->options.initarg);
         return 0;
+}
+
+int worker_run(brood_pool *pool, const struct employment *employment)
+{
+        struct worker_slot *slot = &pool->workers[employment->number];
+
+        child_set_name("brood-worker");
+        if (worker_enter(pool, employment->keeper, employment->sigchld) < 0)
+                return 1;
+        become(employment->number);
+        if (!worker_initialize(pool, slot)) {
+                store_release(&slot->stage, WORKER_INIT_FAILED);
+                return 1;
+        }
+        return worker_work(pool, employment);
 }
