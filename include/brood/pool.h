@@ -81,11 +81,34 @@ typedef struct brood_pool_options {
         size_t max_tasks_per_child;       /* after so many tasks a worker ends, and is replaced; 0: never */
         bool timed;                       /* measure how long tasks wait and run: see brood/stats.h */
         size_t trace_tasks; /* how many tasks of each worker to keep a trace of: see brood/trace.h; 0: none */
+        const char *cgroup; /* a directory: each worker is in a control group in it; NULL: no groups */
+        bool warm;          /* the initializer runs once, for all workers; not with a cgroup */
 } brood_pool_options;
 
+/* With a `cgroup`, the pool makes a control group in that directory for each worker, so that a worker which the kernel kills for
+ * want of memory is known as such (BROOD_OUTCOME_OUT_OF_MEMORY).  The directory is of version 2, delegated to this process, with
+ * "memory" in its cgroup.subtree_control, and so with nobody in it but in groups in it; or of version 1, in the hierarchy of the
+ * memory controller.  What limits it has, its owner sets; they count for all workers together.  The groups go with
+ * brood_pool_free(); those of a host that is killed stay, empty, and are removed with rmdir(1). */
+
+/* A `warm` pool pays for its initializer once: that runs in a process of its own, the template, of which all workers are forks,
+ * also those that take the place of others, and those of brood_pool_resize().  They have what it has made in memory, and
+ * brood_worker_state().
+ *
+ * To the initializer this is no worker: brood_worker_id() is -ESRCH, and what it registers with brood_at_exit() never runs.
+ * Threads that it starts are not in the workers.  It must leave alone the descriptors that are not its own: without them the
+ * template bears no workers, and the pool breaks.  A task that waits for the initializer can be canceled, and the pool terminated.
+ * brood_pool_new() returns before the first worker is there.
+ *
+ * An initializer that fails, or that kills its template again and again, breaks the pool as in other pools.  A template that is
+ * killed later is made anew, and the initializer runs again; the workers live on.  The keeper of a warm pool adopts and reaps
+ * the orphans of what tasks start. */
+
 /* Make a pool: starts the keeper, and the keeper the workers.
- * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`); -E2BIG (options
- *   from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the keeper or the workers cannot be forked); -ENOENT (no /proc).
+ * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`, or warm and
+ *   a cgroup); -E2BIG (options from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the keeper or the
+ *   workers cannot be forked); -ENOENT (no /proc); -EPERM, -ENOTSUP, -ENAMETOOLONG (no group can be made in
+ *   `cgroup`, or entered); -ENOTSUP (warm, and /proc is of another PID namespace).
  *   On failure no process is left.
  * An initializer that fails makes later calls fail, not this one: see brood_pool_reason().
  * Threads: any.  Signals: not async-signal-safe. */
@@ -130,6 +153,8 @@ BROOD_API void brood_worker_set_state(void *state);
 BROOD_API int brood_pool_apply_async(brood_pool *pool, brood_result **ret_result, brood_task_function function,
                                      const void *arg, size_t size);
 
+#define BROOD_TASK_PRIORITY_MOST 3
+
 /* A task, and the terms on which it runs; what is 0 or NULL is what brood_pool_apply_async() does. */
 typedef struct brood_task_options {
         brood_task_function function;
@@ -149,6 +174,8 @@ typedef struct brood_task_options {
         int cpu_ms;            /* the CPU time that a try may use, user and system together */
         bool measured;         /* know its times, CPU time and memory (as it is for any task with a limit or retries) */
         uint64_t memory_limit; /* bytes of private, writable memory beyond what the worker has at the task's start */
+
+        int priority; /* 0 to BROOD_TASK_PRIORITY_MOST: a higher one goes first */
 } brood_task_options;
 
 /* Signal of the soft limit. */
@@ -168,12 +195,15 @@ typedef struct brood_task_options {
  * -ETIME.  CPU time is looked at when the limit could first be passed in one thread: in several, a task may use more.
  * Memory.  Allocations fail beyond the limit; a function that then returns -ENOMEM has the outcome BROOD_OUTCOME_MEMORY, one that
  * crashes, that of the crash.  What the function starts has the same limit.
- * In each case only this task fails.  Time limits cost no wake-up where none is set, and about one in the time of a limit where
- * tasks end before.
+ * Priority.  A worker that is free takes the most urgent task that waits: of the highest priority, the one that was handed in
+ * first.  0 is what all tasks have by default.  A task that runs is not interrupted, and one that waits does not age: as long as
+ * there are others of a higher priority, it goes on waiting.  One that is tried again keeps its priority, and is the last of that.
+ * Death and limits concern this task only.  Time limits cost no wake-up where none is set, and about one in the time of a limit
+ * where tasks end before.
  *
  * Returns 0; the errors of brood_pool_apply_async(); -EINVAL, too, for NULL options, a negative number, a room beyond
- *   BROOD_POOL_RESULT_SIZE_LIMIT, a limit beyond 2^62, completions of another pool, or completions and a callback; -E2BIG
- *   (options from a newer brood).  Never waits for a worker.
+ *   BROOD_POOL_RESULT_SIZE_LIMIT, a limit beyond 2^62, a priority beyond BROOD_TASK_PRIORITY_MOST, completions of another
+ *   pool, or completions and a callback; -E2BIG (options from a newer brood).  Never waits for a worker.
  * Threads: any.  Death: of the worker, see retries; of the keeper and the host, as for brood_pool_apply_async(). */
 BROOD_API int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const brood_task_options *options,
                                       size_t options_size);

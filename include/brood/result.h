@@ -35,7 +35,13 @@ typedef enum brood_outcome {
         BROOD_OUTCOME_TIME,        /* it passed its soft or hard time limit, and its worker was ended for it */
         BROOD_OUTCOME_CPU,         /* it passed its limit of CPU time, and its worker was killed for it */
         BROOD_OUTCOME_MEMORY,      /* it returned -ENOMEM, and had a memory limit */
+        BROOD_OUTCOME_OUT_OF_MEMORY, /* the kernel killed the worker because memory ran out, and that is proved: see below */
 } brood_outcome;
+
+/* BROOD_OUTCOME_OUT_OF_MEMORY is a death of the worker as _SIGNALED is (-EOWNERDEAD, SIGKILL, retries), whose cause the kernel has
+ * counted: it takes a pool with a `cgroup`, in which each worker has a control group of its own.  Without that proof the outcome of
+ * such a death is _SIGNALED, as of any other SIGKILL.  What is proved is that in the group of this worker, and while it lived, the
+ * kernel has killed for want of memory: if a task has started processes that stay, it may have been one of these. */
 
 /* Wait for the end of the task and copy its result into `buf` of `room` bytes.
  * Returns the result's size in bytes (which may be 0); -EAGAIN, -ETIMEDOUT; -EMSGSIZE (the result is larger than room, and
@@ -58,7 +64,7 @@ BROOD_API int brood_result_successful(brood_result *result);
 BROOD_API int brood_result_outcome(brood_result *result);
 
 /* The worker that ran it (0: none did), and the exit code it died with (0 to 255, or -N for signal N; 0 unless the outcome
- * is BROOD_OUTCOME_EXITED, _SIGNALED, _TIME or _CPU).  -EAGAIN if it has not ended; -EINVAL; -EPERM. */
+ * is BROOD_OUTCOME_EXITED, _SIGNALED, _TIME, _CPU or _OUT_OF_MEMORY).  -EAGAIN if it has not ended; -EINVAL; -EPERM. */
 BROOD_API int brood_result_worker(brood_result *result, pid_t *ret_pid, int *ret_exitcode);
 
 /* What the options of brood_pool_submit() said as callback_arg, for the caller's own use; NULL for NULL.  Threads: any. */

@@ -143,6 +143,13 @@ int cgroup_make(const char *path)
         return r;
 }
 
+int cgroup_make_plain(const char *path)
+{
+        KEEP_ERRNO;
+
+        return mkdir(path, 0755) == 0 || errno == EEXIST ? 0 : refusal(errno);
+}
+
 int cgroup_kill(const char *path)
 {
         KEEP_ERRNO;

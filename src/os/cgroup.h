@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * os/cgroup.h: control groups (version 2) as a fence: whatever is born in one stays in it, and all of it can be killed at once.
+ * os/cgroup.h: control groups (version 2) as a fence: whatever is born in one stays in it, and all of it can be killed at once; and
+ * of either version as something in which the kernel counts.
  *
  * A group is a directory; its path is its name here.
  */
@@ -16,6 +17,10 @@ int cgroup_own(char *path, size_t size);
 /* Make a group that can be killed, in one that exists, and whose processes may go into it.  0; -EPERM (this process may not);
  * -ENOTSUP (that is no group, or the kernel, before 5.14, cannot kill one); or another negative errno, with no group. */
 int cgroup_make(const char *path);
+
+/* Make a group of either version, unless it is there already.  0; -EPERM (this process may not); -ENOTSUP (what it is to
+ * be in is no directory); or another negative errno. */
+int cgroup_make_plain(const char *path);
 
 /* Kill all processes in it, and in the groups in it.  0 or a negative errno. */
 int cgroup_kill(const char *path);

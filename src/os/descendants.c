@@ -26,6 +26,17 @@ int descendants_adopt(void)
         return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? -errno : 0;
 }
 
+pid_t descendants_ended(void)
+{
+        KEEP_ERRNO;
+        siginfo_t info = { 0 };
+
+        while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0)
+                if (errno != EINTR)
+                        return -errno;
+        return info.si_pid;
+}
+
 pid_t descendants_reap(struct ending *ret_ending)
 {
         KEEP_ERRNO;

@@ -23,4 +23,7 @@ int descendants_kill(const char *spared);
  * helpers of ours, whose children are all theirs; never for a host. */
 pid_t descendants_reap(struct ending *ret_ending);
 
+/* The pid of one that has ended, which is not reaped: the same one until it is.  0 or -ECHILD as above. */
+pid_t descendants_ended(void);
+
 #endif

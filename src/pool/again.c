@@ -12,6 +12,7 @@
 #include "os/probe.h"
 #include "pool/ended.h"
 #include "pool/keeper.h"
+#include "pool/urgent.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -85,14 +86,18 @@ static bool try_again(struct keeper *keeper, struct task *task, uint64_t ticket,
         return true;
 }
 
-static int outcome_of(const struct post *post, uint64_t state, int exitcode)
+static int outcome_of(const struct post *post, uint64_t state, const brood_process_report *death)
 {
+        int exitcode = death->exitcode;
+
         if (state & TASK_CANCELED)
                 return BROOD_OUTCOME_CANCELED;
         if (post->verdict != BROOD_OUTCOME_PENDING)
                 return post->verdict;
         if (state & TASK_WARNED && exitcode == -WARNING_SIGNAL)
                 return BROOD_OUTCOME_TIME;
+        if (death->out_of_memory)
+                return BROOD_OUTCOME_OUT_OF_MEMORY;
         return exitcode < 0 ? BROOD_OUTCOME_SIGNALED : BROOD_OUTCOME_EXITED;
 }
 
@@ -107,7 +112,7 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
                    const brood_process_report *death)
 {
         struct worker_slot *slot = &keeper->pool->workers[post->number];
-        int outcome = outcome_of(post, state, death->exitcode);
+        int outcome = outcome_of(post, state, death);
 
         task->worker = (uint32_t)death->pid;
         task->exitcode = death->exitcode;
@@ -136,7 +141,7 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
 static void record_death(brood_pool *pool, const struct post *post, const struct task *task, uint64_t ticket,
                          uint64_t state, const brood_process_report *death)
 {
-        int outcome = outcome_of(post, state, death->exitcode);
+        int outcome = outcome_of(post, state, death);
 
         insight_record_death(pool, post->number, task,
                              &(struct try_end){
@@ -202,6 +207,15 @@ void again_give_back(struct keeper *keeper, uint64_t ticket)
                         again->entries[i].when = again->looked;
 }
 
+/* A task that has run wild may have written over it. */
+static int level_of(brood_pool *pool, uint64_t ticket)
+{
+        const struct task_terms *terms = pool_terms(pool, ticket_task(pool, ticket));
+        int level = terms != NULL ? terms->priority : 0;
+
+        return level > 0 && level <= BROOD_TASK_PRIORITY_MOST && urgent_ring(pool, level) != NULL ? level : 0;
+}
+
 void again_deliver(struct keeper *keeper)
 {
         struct again *again = &keeper->again;
@@ -215,7 +229,7 @@ void again_deliver(struct keeper *keeper)
                         continue;
                 }
                 if (entry->when <= now) {
-                        int r = ring_put(&keeper->pool->ring, &entry->ticket, sizeof entry->ticket, 0);
+                        int r = urgent_put(keeper->pool, level_of(keeper->pool, entry->ticket), entry->ticket, 0);
                         if (r == 0) {
                                 forget(again, i);
                                 continue;

@@ -16,6 +16,9 @@
 #include "os/robust.h"
 #include "os/signals.h"
 #include "pool/ended.h"
+#include "pool/groups.h"
+#include "pool/urgent.h"
+#include "pool/warm.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -38,6 +41,7 @@ static int run_worker(void *arg)
                                             .keeper = keeper->pid,
                                             .sigchld = &keeper->host_sigchld,
                                             .ticket = post->given,
+                                            .events = descriptor_id(keeper->pool->bell),
                                         });
 }
 
@@ -54,38 +58,56 @@ static void announce(brood_pool *pool, enum pool_phase phase)
                 (keeper)->broken = true;                                                                               \
         } while (0)
 
-/* Start a worker, for a task that waits for it or for any (ticket 0). */
-static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticket)
+void post_prepare(struct keeper *keeper, struct post *post, uint64_t ticket)
 {
         struct worker_slot *slot = &keeper->pool->workers[post->number];
-        brood_process *process;
 
-        int r = brood_process_new(&process, &(brood_process_options){
-                                                .target = run_worker,
-                                                .arg = post,
-                                                .name = "brood-worker",
-                                                .start_method = BROOD_START_FORK,
-                                            });
-        if (r < 0)
-                return r;
-        process_hide(process);
         post->verdict = BROOD_OUTCOME_PENDING;
         post->given = ticket;
         store_relaxed(&slot->task, 0);
         store_relaxed(&slot->dismissed, 0);
         store_relaxed(&slot->stage, WORKER_STARTING);
+}
+
+void post_fill(struct keeper *keeper, struct post *post, brood_process *process)
+{
+        post->process = process;
+        keeper->fds[AT_WORKERS + post->number] = brood_process_sentinel(process);
+        keeper->alive++;
+        struct worker_slot *slot = &keeper->pool->workers[post->number];
+        store_relaxed(&slot->starts, load_relaxed(&slot->starts) + 1);
+        store_seq_cst(&slot->pid, (uint32_t)brood_process_pid(process));
+        PROBE2(worker_start, post->number, brood_process_pid(process));
+}
+
+static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticket)
+{
+        brood_process_options options = {
+                .target = run_worker,
+                .arg = post,
+                .name = "brood-worker",
+                .start_method = BROOD_START_FORK,
+        };
+        brood_process *process;
+        char group[PATH_MAX];
+
+        int r = keeper->pool->groups != NULL ? groups_make(keeper->pool, post->number, group) : 0;
+        if (r < 0)
+                return r;
+        if (keeper->pool->groups != NULL)
+                options.setup.cgroup = group;
+        r = brood_process_new(&process, &options);
+        if (r < 0)
+                return r;
+        process_hide(process);
+        post_prepare(keeper, post, ticket);
         r = brood_process_start(process);
         if (r < 0) {
-                store_relaxed(&slot->stage, WORKER_NONE);
+                store_relaxed(&keeper->pool->workers[post->number].stage, WORKER_NONE);
                 brood_process_free(process);
                 return r;
         }
-        post->process = process;
-        keeper->fds[1 + post->number] = brood_process_sentinel(process);
-        keeper->alive++;
-        store_relaxed(&slot->starts, load_relaxed(&slot->starts) + 1);
-        store_release(&slot->pid, (uint32_t)brood_process_pid(process));
-        PROBE2(worker_start, post->number, brood_process_pid(process));
+        post_fill(keeper, post, process);
         return 0;
 }
 
@@ -93,6 +115,8 @@ static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticke
  * again.  A fork that fails now may succeed later. */
 static int start_missing(struct keeper *keeper, bool closed, bool drained)
 {
+        if (keeper->pool->options.warm)
+                return warm_start_missing(keeper, closed, drained);
         keeper->retry_at = DEADLINE_NEVER;
         for (uint32_t i = 0; i < keeper->wanted; i++) {
                 if (keeper->posts[i].process != NULL)
@@ -121,16 +145,27 @@ static void recover_ring(struct ring *ring, pid_t pid)
         ring_wake_all(ring);
 }
 
-/* A worker that never became ready: does the pool break? */
-static void judge_initializer(struct keeper *keeper, const struct worker_slot *slot, uint32_t pid, int exitcode)
+static void recover_rings(brood_pool *pool, pid_t pid)
+{
+        struct ring *ring;
+
+        for (int level = 1; level <= BROOD_TASK_PRIORITY_MOST; level++)
+                if ((ring = urgent_ring(pool, level)) != NULL)
+                        recover_ring(ring, pid);
+        /* The last one: it is the one on which the others sleep, and are woken for all. */
+        recover_ring(&pool->ring, pid);
+}
+
+void judge_initializer(struct keeper *keeper, const struct worker_slot *slot, uint32_t pid, int exitcode)
 {
         brood_pool *pool = keeper->pool;
         char name[SIGNAL_NAME_MAX];
 
         if (load_acquire(&slot->stage) == WORKER_INIT_FAILED) {
                 int verdict = slot->verdict;
-                BREAK(keeper, "the initializer returned %d%s%s%s in worker %u", verdict, verdict < 0 ? " (" : "",
-                      verdict < 0 ? brood_strerror(verdict) : "", verdict < 0 ? ")" : "", pid);
+                BREAK(keeper, "the initializer returned %d%s%s%s in %s %u", verdict, verdict < 0 ? " (" : "",
+                      verdict < 0 ? brood_strerror(verdict) : "", verdict < 0 ? ")" : "",
+                      pool->options.warm ? "template" : "worker", pid);
                 return;
         }
         uint32_t initialised = load_relaxed(&pool->shared->initialised);
@@ -165,7 +200,7 @@ static void worker_ended(struct keeper *keeper, struct post *post)
         death.pid = brood_process_pid(post->process);
         brood_process_free(post->process);
         post->process = NULL;
-        keeper->fds[1 + post->number] = -1;
+        keeper->fds[AT_WORKERS + post->number] = -1;
         keeper->alive--;
         store_release(&slot->pid, 0);
         PROBE3(worker_death, post->number, death.pid, death.exitcode);
@@ -178,7 +213,7 @@ static void worker_ended(struct keeper *keeper, struct post *post)
         again_give_back(keeper, post->given);
         if (insight_on(pool))
                 insight_death(pool, post->number);
-        recover_ring(&pool->ring, death.pid);
+        recover_rings(pool, death.pid);
         uint32_t stage = load_acquire(&slot->stage);
         if (stage == WORKER_STARTING || stage == WORKER_INIT_FAILED)
                 judge_initializer(keeper, slot, (uint32_t)death.pid, death.exitcode);
@@ -210,7 +245,7 @@ static void follow_size(struct keeper *keeper)
                 return;
         for (; keeper->count < wanted; keeper->count++) {
                 keeper->posts[keeper->count] = (struct post){ .keeper = keeper, .number = keeper->count };
-                keeper->fds[1 + keeper->count] = -1;
+                keeper->fds[AT_WORKERS + keeper->count] = -1;
         }
         bool fewer = wanted < keeper->wanted;
         keeper->wanted = wanted;
@@ -223,9 +258,9 @@ static void follow_size(struct keeper *keeper)
 static bool has_vacancy(const struct keeper *keeper)
 {
         for (uint32_t i = 0; i < keeper->wanted; i++)
-                if (keeper->posts[i].process == NULL)
+                if (keeper->posts[i].process == NULL && !warm_awaits(keeper, &keeper->posts[i]))
                         return true;
-        return false;
+        return warm_lacks_template(keeper);
 }
 
 /* Workers are missing: start them, unless the pool is closed and nothing is left to do.  False: all is done. */
@@ -233,10 +268,12 @@ static bool fill_up(struct keeper *keeper)
 {
         brood_pool *pool = keeper->pool;
         bool closed = load_seq_cst(&pool->shared->command) & POOL_CLOSE;
-        bool drained = closed && ring_count(&pool->ring, 1) == 0;
+        bool drained = closed && ring_count(&pool->ring, 1) == 0 && urgent_is_empty(pool);
 
-        if (drained && keeper->again.count == 0)
+        if (drained && keeper->again.count == 0) {
+                keeper->retry_at = DEADLINE_NEVER;
                 return keeper->alive > 0;
+        }
         int r = start_missing(keeper, closed, drained);
         if (r == 0 || keeper->alive > 0) {
                 keeper->starved_since = 0;
@@ -251,9 +288,10 @@ static bool fill_up(struct keeper *keeper)
 /* When there is something to do though nobody calls. */
 static int64_t next_moment(struct keeper *keeper)
 {
-        int64_t retry = again_next(keeper);
+        int64_t next = again_next(keeper), warm = warm_next(keeper);
 
-        return watch_workers(keeper, retry < keeper->retry_at ? retry : keeper->retry_at);
+        next = warm < next ? warm : next;
+        return watch_workers(keeper, next < keeper->retry_at ? next : keeper->retry_at);
 }
 
 static int keep(struct keeper *keeper)
@@ -266,20 +304,22 @@ static int keep(struct keeper *keeper)
                 follow_size(keeper);
                 if (keeper->again.count > 0)
                         again_deliver(keeper);
-                if (!keeper->broken && has_vacancy(keeper) && !fill_up(keeper))
+                if (!has_vacancy(keeper))
+                        keeper->retry_at = DEADLINE_NEVER;
+                else if (!keeper->broken && !fill_up(keeper))
                         return 0;
                 if (keeper->broken)
                         return -EPIPE;
-                int n = poll_readable(keeper->fds, keeper->count + 1, keeper->ready, next_moment(keeper));
+                int n = poll_readable(keeper->fds, AT_WORKERS + keeper->count, keeper->ready, next_moment(keeper));
                 if (n < 0)
                         return n;
-                if (n == 0)
-                        continue;
-                if (keeper->ready[0])
+                if (keeper->ready[AT_DOORBELL])
                         eventfd_lower(pool->doorbell);
                 for (uint32_t i = 0; i < keeper->count; i++)
-                        if (keeper->ready[1 + i])
+                        if (keeper->ready[AT_WORKERS + i])
                                 worker_ended(keeper, &keeper->posts[i]);
+                if (pool->options.warm)
+                        warm_look(keeper);
         }
 }
 
@@ -287,17 +327,21 @@ static int prepare(struct keeper *keeper)
 {
         /* Not cleared, so that only those pages are touched that are used. */
         keeper->posts = malloc(BROOD_POOL_PROCESSES_LIMIT * sizeof *keeper->posts);
-        keeper->fds = malloc((BROOD_POOL_PROCESSES_LIMIT + 1) * sizeof(int));
-        keeper->ready = malloc(BROOD_POOL_PROCESSES_LIMIT + 1);
+        keeper->fds = malloc((AT_WORKERS + BROOD_POOL_PROCESSES_LIMIT) * sizeof(int));
+        keeper->ready = malloc(AT_WORKERS + BROOD_POOL_PROCESSES_LIMIT);
         if (keeper->posts == NULL || keeper->fds == NULL || keeper->ready == NULL)
                 return -ENOMEM;
-        keeper->fds[0] = keeper->pool->doorbell;
+        keeper->fds[AT_DOORBELL] = keeper->pool->doorbell;
+        keeper->fds[AT_TEMPLATE] = keeper->fds[AT_CHILDREN] = -1;
         follow_size(keeper);
-        return robust_hold(&keeper->pool->shared->life);
+        int r = keeper->pool->options.warm ? warm_begin(keeper) : 0;
+        return r < 0 ? r : robust_hold(&keeper->pool->shared->life);
 }
 
 static void finish(struct keeper *keeper)
 {
+        if (keeper->warm.begun)
+                warm_end(keeper);
         kill_workers(keeper);
         again_drop(&keeper->again);
         free(keeper->posts);
@@ -312,6 +356,7 @@ int keeper_run(void *arg)
                 .pool = pool,
                 .pid = child_pid(),
                 .retry_at = DEADLINE_NEVER,
+                .warm.line = LIFELINE_NONE,
         };
 
         child_set_name("brood-keeper");

@@ -5,6 +5,7 @@
 #ifndef BROOD_POOL_KEEPER_H
 #define BROOD_POOL_KEEPER_H
 
+#include "os/lifeline.h"
 #include "pool/pool.h"
 
 /* A worker's place. */
@@ -29,15 +30,29 @@ struct again {
         int64_t looked;
 };
 
+/* Of a warm pool (pool/warm.c). */
+struct warm {
+        bool begun;
+        brood_process *template; /* NULL: there is none */
+        struct lifeline line;    /* of this process; for the workers */
+        uint32_t birth;          /* the number of the last one */
+        struct post *expected;   /* whose worker is being born; or NULL */
+        int error;               /* why the last birth has failed; 0: it has not */
+};
+
+/* What the keeper waits for: its descriptors, side by side; -1: none. */
+enum { AT_DOORBELL, AT_TEMPLATE, AT_CHILDREN, AT_WORKERS };
+
 struct keeper {
         brood_pool *pool;
         pid_t pid;
         struct sigaction host_sigchld;
         struct post *posts;
         uint32_t wanted, count, alive; /* workers; that there have been at most; that there are */
-        int *fds;                      /* what to wait for: the doorbell, then the workers' sentinels */
+        int *fds;
         unsigned char *ready;
         struct again again;
+        struct warm warm;
 
         uint32_t initialised;        /* as it was at the last death inside an initializer */
         unsigned initializer_deaths; /* in a row, without a worker that came through */
@@ -46,6 +61,18 @@ struct keeper {
         int64_t starved_since;       /* since when there is none and none can be started; 0: not so */
         bool broken;
 };
+
+/* ---- for pool/warm.c ---- */
+
+/* A worker is about to be started, for a task that waits for it or for any (ticket 0); and it is there. */
+void post_prepare(struct keeper *keeper, struct post *post, uint64_t ticket);
+void post_fill(struct keeper *keeper, struct post *post, brood_process *process);
+
+/* A worker has ended before it was ready, or a template: does the pool break? */
+void judge_initializer(struct keeper *keeper, const struct worker_slot *slot, uint32_t pid, int exitcode);
+
+/* The template's whole life (pool/template.c); `keeper` is its copy of the keeper's memory. */
+int template_run(void *keeper);
 
 /* ---- what a death costs (pool/again.c) ---- */
 

@@ -12,6 +12,8 @@
 #include "os/robust.h"
 #include "os/signals.h"
 #include "pool/ended.h"
+#include "pool/groups.h"
+#include "pool/urgent.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -22,7 +24,7 @@
 
 struct plan {
         struct ring_geometry ring;
-        size_t shared, ring_shared, owners, workers, tasks, ring_slots, arena, end;
+        size_t shared, ring_shared, owners, workers, tasks, ring_slots, urgent, arena, end;
         size_t commit; /* what has memory from the start; the rest gets it as it is used */
 };
 
@@ -36,7 +38,8 @@ static int plan_region(struct plan *plan, const brood_pool_options *options)
         plan->commit = plan->workers + (size_t)options->processes * sizeof(struct worker_slot);
         plan->tasks = round_up(plan->workers + BROOD_POOL_PROCESSES_LIMIT * sizeof(struct worker_slot), 4096);
         plan->ring_slots = round_up(plan->tasks + options->max_tasks * sizeof(struct task), 4096);
-        plan->arena = round_up(plan->ring_slots + plan->ring.block_size, 4096);
+        plan->urgent = round_up(plan->ring_slots + plan->ring.block_size, 4096);
+        plan->arena = plan->urgent + urgent_size(&plan->ring);
         plan->end = plan->arena + round_up(options->memory, 64);
         return 0;
 }
@@ -70,7 +73,8 @@ static int check_options(brood_pool_options *options)
                 options->memory = BROOD_POOL_MEMORY_DEFAULT;
         if (options->processes < 0 || options->processes > BROOD_POOL_PROCESSES_LIMIT ||
             options->result_size > BROOD_POOL_RESULT_SIZE_LIMIT || options->max_tasks > BROOD_POOL_MAX_TASKS_LIMIT ||
-            options->memory > BROOD_POOL_MEMORY_LIMIT || arena_block_size(options->result_size) > options->memory)
+            options->memory > BROOD_POOL_MEMORY_LIMIT || arena_block_size(options->result_size) > options->memory ||
+            (options->warm && options->cgroup != NULL))
                 return -EINVAL;
         return 0;
 }
@@ -94,12 +98,17 @@ static int await_keeper(brood_pool *pool)
 static void pool_destroy(brood_pool *pool)
 {
         brood_process_free(pool->keeper);
+        if (pool_is_ours(pool))
+                groups_remove(pool);
+        free(pool->groups);
         completions_close(&pool->callbacks);
         insight_close(pool);
         descriptor_close(&pool->doorbell);
         descriptor_close(&pool->bell);
-        if (pool->region.head != NULL)
+        if (pool->region.head != NULL) {
                 ring_detach(&pool->ring);
+                urgent_detach(pool);
+        }
         region_drop(&pool->region);
         /* In a forked child the arena's books may be those of a thread in the middle of a change; they are left alone. */
         if (pool_is_ours(pool))
@@ -134,6 +143,7 @@ static int pool_prepare(brood_pool *pool)
         pool->ring_offset = plan.ring_slots;
         ring_attach(&pool->ring, &plan.ring, &pool->region, plan.ring_shared, plan.owners, plan.ring_slots);
         pool->ring.watched = true;
+        urgent_attach(pool, &plan.ring, plan.urgent);
         arena_init(&pool->arena, &pool->region, plan.arena, plan.end);
 
         r = memory_reserve(pool->options.max_tasks * sizeof *pool->results, (void **)&pool->results);
@@ -143,6 +153,10 @@ static int pool_prepare(brood_pool *pool)
         if (r < 0)
                 return r;
         r = module_map_take(&pool->modules);
+        if (r < 0)
+                return r;
+        r = pool->options.cgroup != NULL ? groups_name(pool) : 0;
+        pool->options.cgroup = NULL; /* it is the caller's */
         if (r < 0)
                 return r;
         r = pool->doorbell = eventfd_new_marked();
@@ -243,6 +257,7 @@ void brood_pool_free(brood_pool *pool)
         if (pool_check(pool) == 0) {
                 brood_pool_terminate(pool);
                 brood_process_join(pool->keeper, BROOD_FOREVER);
+                groups_remove(pool);
                 completions_drop(&pool->callbacks);
         }
         pool_release(pool);
@@ -281,6 +296,7 @@ int brood_pool_close(brood_pool *pool)
         /* Under the mutex, so that a task that was handed in before is in the ring before it closes. */
         pthread_mutex_lock(&pool->mutex);
         give_command(pool, POOL_CLOSE);
+        urgent_close(pool);
         ring_close(&pool->ring);
         pthread_mutex_unlock(&pool->mutex);
         return 0;

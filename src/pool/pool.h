@@ -34,6 +34,14 @@ struct brood_completions {
         bool end_watched;          /* the keeper's pidfd is in it */
 };
 
+/* The tasks of one priority above 0, see pool/urgent.h. */
+struct urgent {
+        struct ring ring;
+        size_t offset;    /* in the region */
+        size_t committed; /* bytes that have memory behind them, */
+        size_t puts;      /* and how far into the ring's first lap; both are guarded by the mutex */
+};
+
 struct brood_pool {
         struct region region;
         struct pool_shared *shared;
@@ -41,6 +49,7 @@ struct brood_pool {
         struct task *tasks;
         struct ring ring;
         struct insight insight;
+        struct urgent urgent[BROOD_TASK_PRIORITY_MOST];
         size_t ring_offset, tasks_offset; /* of the ring's slots and of the tasks, for commit_upto */
         size_t workers_offset;
 
@@ -51,6 +60,7 @@ struct brood_pool {
         int doorbell;               /* an event that the host raises for the keeper */
         int bell;                   /* an event that workers and keeper raise for the host, see pool/result.c */
         brood_process *keeper;
+        char *groups; /* what the names of the workers' control groups begin with; NULL: they have none */
         struct module_map modules;
         struct spin spin; /* before sleeping on a result */
 
@@ -117,6 +127,7 @@ struct order {
         const void *arg;
         void (*pack)(void *to, const void *arg); /* how the argument is written; NULL: it is copied */
         size_t arg_size, room, items;
+        int priority;
         struct brood_completions *completions; /* that the result is to wait in; or NULL */
         brood_result_callback *callback, *error_callback;
         void *callback_arg;
@@ -253,12 +264,18 @@ struct employment {
         pid_t keeper;
         const struct sigaction *sigchld; /* the host's */
         uint64_t ticket;                 /* of the task that it is to begin with; 0: none */
+        int64_t events; /* what the pool's two events are behind, seen before any function of the user's has run */
 };
 
 /* The keeper's and a worker's whole life.  `pool` is the forked copy of the host's handle. */
 int keeper_run(void *pool);
 int worker_run(brood_pool *pool, const struct employment *employment);
 
+/* The same in parts, which are a template's and its newborns': whose child this is, and what signals do to it; the initializer
+ * (false: it has failed, and the slot says how); all that comes after.  0, or as an exit code. */
+int worker_enter(const brood_pool *pool, pid_t keeper, const struct sigaction *sigchld);
+bool worker_initialize(const brood_pool *pool, struct worker_slot *slot);
+int worker_work(brood_pool *pool, const struct employment *employment);
 /* In a worker: call a user's function (a pointer as a number) and check what it returned.  It may have forked, and returned in the
  * child as well: that is no worker, and ends here. */
 int64_t worker_call(uint64_t function, const void *arg, size_t size, void *out, size_t room);

@@ -96,6 +96,10 @@ static void describe(const brood_result *result, char *text, size_t room)
         case BROOD_OUTCOME_MEMORY:
                 snprintf(text, room, "the task reached its memory limit in worker %d", worker);
                 break;
+        case BROOD_OUTCOME_OUT_OF_MEMORY:
+                snprintf(text, room, "worker %d was killed by the kernel because its control group ran out of memory",
+                         worker);
+                break;
         default:
                 why = brood_pool_reason(result->pool);
                 snprintf(text, room, "the pool broke: %.160s", why == NULL ? "" : why);

@@ -47,7 +47,7 @@ static void take_outcome(brood_result *result, const struct task *task)
         int64_t value = task->value;
         bool ok = outcome == BROOD_OUTCOME_OK && value >= 0 && (uint64_t)value <= (uint64_t)result->room * OUT_UNIT;
         bool failed = ((outcome >= BROOD_OUTCOME_ERROR && outcome <= BROOD_OUTCOME_SIGNALED) ||
-                       (outcome >= BROOD_OUTCOME_TIME && outcome <= BROOD_OUTCOME_MEMORY)) &&
+                       (outcome >= BROOD_OUTCOME_TIME && outcome <= BROOD_OUTCOME_OUT_OF_MEMORY)) &&
                       value < 0;
 
         result->outcome = (uint8_t)(ok || failed ? outcome : BROOD_OUTCOME_ERROR);

@@ -22,6 +22,8 @@ static int check_options(const brood_pool *pool, const brood_task_options *optio
         if (options->retries < 0 || options->backoff_ms < 0 || options->soft_timeout_ms < 0 ||
             options->timeout_ms < 0 || options->cpu_ms < 0)
                 return -EINVAL;
+        if (options->priority < 0 || options->priority > BROOD_TASK_PRIORITY_MOST)
+                return -EINVAL;
         if (options->completions != NULL && (options->completions->pool != pool || calls_back(options)))
                 return -EINVAL;
         return 0;
@@ -37,6 +39,7 @@ static bool read_terms(struct task_terms *terms, const brood_task_options *optio
                 .soft_timeout_ms = options->soft_timeout_ms,
                 .timeout_ms = options->timeout_ms,
                 .cpu_ms = options->cpu_ms,
+                .priority = options->priority,
         };
         if (!options->measured && terms->memory_limit == 0 && terms->retries == 0 && terms->soft_timeout_ms == 0 &&
             terms->timeout_ms == 0 && terms->cpu_ms == 0)
@@ -67,6 +70,7 @@ int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const b
                 .arg = known.arg,
                 .arg_size = known.size,
                 .room = known.room > 0 ? known.room : pool->options.result_size,
+                .priority = known.priority,
                 .completions = calls_back(&known) ? &pool->callbacks : known.completions,
                 .callback = known.callback,
                 .error_callback = known.error_callback,

@@ -2,7 +2,8 @@
  *
  * pool/table.h: what host, keeper and workers of a pool share.
  *
- *     struct region_head | struct pool_shared | struct ring_shared | struct owners | workers | tasks | ring's slots | arena
+ *     struct region_head | struct pool_shared | struct ring_shared | struct owners | workers | tasks | ring's slots | urgent
+ *         rings (pool/urgent.h) | arena
  *
  * The life of a task is its state word: FREE -> QUEUED (host) -> RUNNING by a worker (that worker, by CAS) -> DONE (that worker; or
  * the keeper, once it has reaped it) -> FREE (host).  A task that is to be tried again goes from RUNNING back to QUEUED (the
@@ -20,7 +21,10 @@
  *   pool.deaths, dead       the keeper                        host              -
  *   pool.alarm              the keeper                        workers           -
  *   pool.wanted             the host                          keeper            -
- *   worker.pid              the keeper                        host              -
+ *   pool.urgent             the host; bits are only added     all               -
+ *   pool.warm               the keeper; the birth's pid: the  template, keeper  -
+ *                           newborn or the template, by CAS
+ *   worker.pid              the keeper                        host, a newborn   -
  *   worker.stage, verdict   its worker; the keeper before     keeper            at the worker's death
  *                           a start
  *   worker.dismissed        the keeper                        its worker        -
@@ -76,29 +80,6 @@ enum {
 #define ENDED_DEATHS (UINT32_C(1) << 30)
 #define ENDED_SLEEPERS (UINT32_C(1) << 31)
 
-struct pool_shared {
-        _Alignas(64) atomic_u32 phase;
-        atomic_u32 command;
-        atomic_u32 life;
-        atomic_u32 initialised;
-        int32_t error;
-        atomic_u32 wanted; /* how many workers there are to be */
-        atomic_u64 alarm;  /* when the keeper will look at the workers' tasks at the latest; DEADLINE_NEVER */
-        uint32_t reserved[8];
-        char reason[POOL_REASON_MAX];
-
-        atomic_u32 ended; /* also a futex */
-        atomic_u32 ended_watched;
-        atomic_u32 deaths; /* how many have been noted */
-        uint32_t reserved2[13];
-        atomic_u64 dead[POOL_DEATHS_KEPT]; /* the tickets of the latest, in a circle */
-
-        struct pool_counts counts;
-};
-static_assert(sizeof(struct pool_shared) == 960 && offsetof(struct pool_shared, reason) == 64 &&
-                  offsetof(struct pool_shared, ended) == 256 && offsetof(struct pool_shared, dead) == 320,
-              "layout");
-
 enum worker_stage {
         WORKER_NONE = 0,
         WORKER_STARTING,
@@ -121,6 +102,61 @@ struct worker_slot {
         struct worker_counts counts;
 };
 static_assert(sizeof(struct worker_slot) == 192 && offsetof(struct worker_slot, counts) == 64, "whole cache lines");
+
+/* In a warm pool: what the keeper orders of the template, see pool/warm.h.  A birth's word: | its number 32 | the newborn's pid, or
+ * BIRTH_FAILED; 0: not yet 32 |. */
+struct warm_shared {
+        _Alignas(64) atomic_u64 birth;
+        atomic_u32 asked; /* the number of the last birth that was ordered */
+        uint32_t worker;  /* the newborn's number, and the ticket of the task that it is to begin with; or 0 */
+        uint64_t ticket;
+        uint32_t reserved[10];
+};
+static_assert(sizeof(struct warm_shared) == 64, "one cache line");
+
+#define BIRTH_FAILED UINT32_MAX
+
+static inline uint64_t birth_make(uint32_t number, uint32_t pid)
+{
+        return (uint64_t)number << 32 | pid;
+}
+
+static inline uint32_t birth_number(uint64_t birth)
+{
+        return (uint32_t)(birth >> 32);
+}
+
+static inline uint32_t birth_pid(uint64_t birth)
+{
+        return (uint32_t)birth;
+}
+
+struct pool_shared {
+        _Alignas(64) atomic_u32 phase;
+        atomic_u32 command;
+        atomic_u32 life;
+        atomic_u32 initialised;
+        int32_t error;
+        atomic_u32 wanted; /* how many workers there are to be */
+        atomic_u64 alarm;  /* when the keeper will look at the workers' tasks at the latest; DEADLINE_NEVER */
+        atomic_u32 urgent; /* a bit for each level above 0 of which a task was ever handed in */
+        uint32_t reserved[7];
+        char reason[POOL_REASON_MAX];
+
+        atomic_u32 ended; /* also a futex */
+        atomic_u32 ended_watched;
+        atomic_u32 deaths; /* how many have been noted */
+        uint32_t reserved2[13];
+        atomic_u64 dead[POOL_DEATHS_KEPT]; /* the tickets of the latest, in a circle */
+
+        struct worker_slot template; /* of a warm pool: its pid, stage and verdict */
+        struct warm_shared warm;
+
+        struct pool_counts counts;
+};
+static_assert(sizeof(struct pool_shared) == 1216 && offsetof(struct pool_shared, reason) == 64 &&
+                  offsetof(struct pool_shared, ended) == 256 && offsetof(struct pool_shared, dead) == 320,
+              "layout");
 
 /* A task is named by its index and its generation: the message in the ring. */
 static inline uint64_t ticket_make(uint32_t index, uint32_t generation)
@@ -228,7 +264,7 @@ struct task_terms {
         int32_t soft_timeout_ms;
         int32_t timeout_ms;
         int32_t cpu_ms;
-        int32_t reserved;
+        int32_t priority;
 
         int64_t started; /* when it was tried last, and when that ended; in ns */
         int64_t ended;

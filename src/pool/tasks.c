@@ -7,6 +7,7 @@
 #include "os/clock.h"
 #include "os/probe.h"
 #include "pool/ended.h"
+#include "pool/urgent.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -135,13 +136,18 @@ static bool workers_have(brood_pool *pool, brood_task_function function)
         return true;
 }
 
-/* How many of the ring's slots may be in use with one task more: none is before its first lap.  What is tried again is put into
- * the ring by the keeper, of which the host keeps no count. */
-static size_t ring_slots_used(const brood_pool *pool, const struct order *order)
+/* Memory for one ticket more in the ring that it goes into: none of its slots is in use before its first lap.  What is tried
+ * again is put there by the keeper, of which the host keeps no count. */
+static int commit_place(brood_pool *pool, const struct order *order)
 {
+        bool retried = order->terms != NULL && order->terms->retries > 0;
         size_t slots = pool->ring.geometry.slots;
 
-        return pool->puts < slots && (order->terms == NULL || order->terms->retries == 0) ? pool->puts : slots;
+        if (order->priority > 0)
+                return urgent_commit(pool, order->priority, retried);
+        pool->puts++;
+        return pool_commit_upto(pool, pool->ring_offset, &pool->ring_committed,
+                                (pool->puts < slots && !retried ? pool->puts : slots) * sizeof(struct ring_slot));
 }
 
 /* Where the parts of a task are, from its argument on. */
@@ -216,15 +222,15 @@ static void fill_in(brood_result *result, const struct order *order, const struc
                 memcpy(region_at(region, offset), order->arg, order->arg_size * (order->items > 0 ? order->items : 1));
 }
 
-/* Put the ticket of a task that is QUEUED into the ring.  That has a place for every task there can be, so that this does not wait
+/* Put the ticket of a task that is QUEUED into the ring of its priority.  That has a place for every task there can be, so that this does not wait
  * for a worker; but for the moment in which a dead one's stale ticket takes up a place, and that may be the pool's last. */
-static int put_ticket(brood_pool *pool, uint64_t ticket)
+static int put_ticket(brood_pool *pool, int priority, uint64_t ticket)
 {
         enum { LOOK_MS = 100 };
         int r;
 
         do
-                r = ring_put(&pool->ring, &ticket, sizeof ticket, LOOK_MS);
+                r = urgent_put(pool, priority, ticket, LOOK_MS);
         while (r == -ETIMEDOUT && pool_usable(pool, false) == 0);
         return r == -ETIMEDOUT ? pool_usable(pool, false) : r;
 }
@@ -247,9 +253,7 @@ static int enqueue(brood_pool *pool, const struct order *order, brood_result **r
         /* Not from the shared word, into which a task that has run wild may have written. */
         result->generation++;
         result->generation += result->generation == 0; /* so that no ticket is 0 */
-        pool->puts++;
-        r = pool_commit_upto(pool, pool->ring_offset, &pool->ring_committed,
-                             ring_slots_used(pool, order) * sizeof(struct ring_slot));
+        r = commit_place(pool, order);
         if (r < 0) {
                 task_recycle(result);
                 return -ENOMEM;
@@ -258,7 +262,7 @@ static int enqueue(brood_pool *pool, const struct order *order, brood_result **r
         fill_in(result, order, &parts);
         store_release(&task->state,
                       task_state(result->generation, TASK_QUEUED, 0) | (result->listed ? TASK_LISTED : 0));
-        r = put_ticket(pool, ticket_make(result_index(result), result->generation));
+        r = put_ticket(pool, order->priority, ticket_make(result_index(result), result->generation));
         if (r < 0) {
                 result->listed = false;
                 task_recycle(result);

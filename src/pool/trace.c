@@ -74,11 +74,17 @@ static const char *function_name(struct output *output, uint64_t function)
 static const char *outcome_name(int outcome)
 {
         static const char *const names[] = {
-                [BROOD_OUTCOME_PENDING] = "running",   [BROOD_OUTCOME_OK] = "ok",
-                [BROOD_OUTCOME_ERROR] = "error",       [BROOD_OUTCOME_EXITED] = "exited",
-                [BROOD_OUTCOME_SIGNALED] = "signaled", [BROOD_OUTCOME_CANCELED] = "canceled",
-                [BROOD_OUTCOME_BROKEN] = "broken",     [BROOD_OUTCOME_TIME] = "time",
-                [BROOD_OUTCOME_CPU] = "cpu",           [BROOD_OUTCOME_MEMORY] = "memory",
+                [BROOD_OUTCOME_PENDING] = "running",
+                [BROOD_OUTCOME_OK] = "ok",
+                [BROOD_OUTCOME_ERROR] = "error",
+                [BROOD_OUTCOME_EXITED] = "exited",
+                [BROOD_OUTCOME_SIGNALED] = "signaled",
+                [BROOD_OUTCOME_CANCELED] = "canceled",
+                [BROOD_OUTCOME_BROKEN] = "broken",
+                [BROOD_OUTCOME_TIME] = "time",
+                [BROOD_OUTCOME_CPU] = "cpu",
+                [BROOD_OUTCOME_MEMORY] = "memory",
+                [BROOD_OUTCOME_OUT_OF_MEMORY] = "out of memory",
         };
 
         return outcome >= 0 && (size_t)outcome < sizeof names / sizeof *names ? names[outcome] : "other";

@@ -24,6 +24,7 @@
 #include "os/usage.h"
 #include "pool/ended.h"
 #include "pool/limits.h"
+#include "pool/urgent.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -190,15 +191,20 @@ static bool end(const struct worker *worker, struct task *task, uint64_t ticket)
         return tell(worker, task, before) && !(before & TASK_LAST);
 }
 
-/* Run the task of a ticket, which came from the ring by a claim, or from the keeper (NULL).  False: this worker is to take no
- * other. */
-static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ring_claim *claim)
+/* A ticket that was claimed from a ring. */
+struct taken {
+        struct ring *ring;
+        struct ring_claim claim;
+};
+
+/* Run the task of a ticket, which came from a ring, or from the keeper (NULL).  False: this worker is to take no other. */
+static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct taken *taken)
 {
         struct task *task = ticket_task(worker->pool, ticket);
 
         if (load_relaxed(&task->terms) != 0 && !eventfd_is_marked(worker->pool->doorbell)) {
-                if (claim != NULL)
-                        ring_unclaim(&worker->pool->ring, claim);
+                if (taken != NULL)
+                        ring_unclaim(taken->ring, &taken->claim);
                 return false; /* another begins it, of whom the keeper learns */
         }
         counts_prepare(&worker->slot->counts);
@@ -209,8 +215,8 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
                 store_relaxed(&worker->slot->cpu, (uint64_t)usage_cpu());
         }
         bool begun = begin(worker, task, ticket);
-        if (claim != NULL)
-                ring_release(&worker->pool->ring, claim);
+        if (taken != NULL)
+                ring_release(taken->ring, &taken->claim);
         if (!begun)
                 return true;
         if (insight_on(worker->pool))
@@ -227,21 +233,73 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ri
         return end(worker, task, ticket) && worker->begun != worker->pool->options.max_tasks_per_child;
 }
 
+/* Whether the worker is to sleep no longer on the pool's ring: it is dismissed, or there is something more urgent. */
+static bool is_called(void *arg)
+{
+        const struct worker *worker = arg;
+
+        return load_seq_cst(&worker->slot->dismissed) != 0 || urgent_waits(worker->pool);
+}
+
+/* Take the next ticket, the most urgent one first; waits for it.  False: there is none any more, or this worker is to take none. */
+static bool take(struct worker *worker, struct taken *taken)
+{
+        brood_pool *pool = worker->pool;
+        int r = 0;
+
+        while (load_relaxed(&worker->slot->dismissed) == 0) {
+                if (urgent_claim(pool, &taken->claim, &taken->ring))
+                        return true;
+                /* All rings are closed together: what was put into the others before that, was there to be seen. */
+                if (r == -EPIPE)
+                        return false;
+                taken->ring = &pool->ring;
+                r = ring_claim(&pool->ring, &taken->claim, sizeof(uint64_t), DEADLINE_NEVER);
+                if (r != -EPIPE && r != -ECANCELED)
+                        return r == 0;
+        }
+        return false;
+}
+
 static void serve(struct worker *worker, uint64_t ticket)
 {
-        struct ring_claim claim;
+        struct taken taken;
 
         if (ticket != 0 && !serve_ticket(worker, ticket, NULL))
                 return;
-        while (load_relaxed(&worker->slot->dismissed) == 0 &&
-               ring_claim(&worker->pool->ring, &claim, sizeof ticket, DEADLINE_NEVER) == 0) {
-                memcpy(&ticket, claim.bytes, sizeof ticket);
-                if (!serve_ticket(worker, ticket, &claim))
+        while (take(worker, &taken)) {
+                memcpy(&ticket, taken.claim.bytes, sizeof ticket);
+                if (!serve_ticket(worker, ticket, &taken))
                         return;
         }
 }
 
-int worker_run(brood_pool *pool, const struct employment *employment)
+int worker_enter(const brood_pool *pool, pid_t keeper, const struct sigaction *sigchld)
+{
+        /* Beside the lifeline: the keeper has one thread, so that its death signal can be trusted. */
+        int r = child_die_with_parent(keeper);
+        if (r < 0)
+                return r;
+        signals_restore_sigchld(sigchld);
+        signals_restore(process_parent_mask(pool->keeper));
+        return process_mark_init();
+}
+
+bool worker_initialize(const brood_pool *pool, struct worker_slot *slot)
+{
+        self.state = NULL;
+        slot->verdict = pool->options.initializer != NULL ? pool->options.initializer(pool->options.initarg) : 0;
+        return slot->verdict == 0;
+}
+
+/* From here on this process is a worker to the functions that it runs. */
+static void become(uint32_t number)
+{
+        self.number = number;
+        self.mark = process_mark();
+}
+
+int worker_work(brood_pool *pool, const struct employment *employment)
 {
         struct worker worker = {
                 .pool = pool,
@@ -250,35 +308,34 @@ int worker_run(brood_pool *pool, const struct employment *employment)
                 .pid = (uint32_t)child_pid(),
         };
 
-        /* Beside the lifeline: the keeper has one thread, so that its death signal can be trusted. */
-        if (child_die_with_parent(employment->keeper) < 0)
-                return 1;
-        child_set_name("brood-worker");
-        signals_restore_sigchld(employment->sigchld);
-        signals_restore(process_parent_mask(pool->keeper));
-
         if (process_mark_init() < 0)
                 return 1;
         pool->references = UINT32_MAX; /* its copy of the handle stays, though a task frees it */
-        self.number = worker.number;
-        self.mark = process_mark();
-        self.state = NULL;
-        if (pool->options.initializer != NULL) {
-                int verdict = pool->options.initializer(pool->options.initarg);
-                if (verdict != 0) {
-                        worker.slot->verdict = verdict;
-                        store_release(&worker.slot->stage, WORKER_INIT_FAILED);
-                        return 1;
-                }
-        }
+        become(worker.number);
         if (insight_on(pool))
                 insight_ready(pool, worker.number);
         fetch_add_relaxed(&pool->shared->initialised, 1);
         store_release(&worker.slot->stage, WORKER_READY);
-        pool->ring.dismissed = &worker.slot->dismissed;
+        pool->ring.called = is_called;
+        pool->ring.called_arg = &worker;
         serve(&worker, employment->ticket);
         store_release(&worker.slot->stage, WORKER_LEAVING);
         if (pool->options.finalizer != NULL)
                 pool->options.finalizer(pool->options.initarg);
         return 0;
+}
+
+int worker_run(brood_pool *pool, const struct employment *employment)
+{
+        struct worker_slot *slot = &pool->workers[employment->number];
+
+        child_set_name("brood-worker");
+        if (worker_enter(pool, employment->keeper, employment->sigchld) < 0)
+                return 1;
+        become(employment->number);
+        if (!worker_initialize(pool, slot)) {
+                store_release(&slot->stage, WORKER_INIT_FAILED);
+                return 1;
+        }
+        return worker_work(pool, employment);
 }

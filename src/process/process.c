@@ -566,6 +566,36 @@ void process_hide(brood_process *process)
         process->hidden = true;
 }
 
+int process_adopt(brood_process **ret_process, const char *name, pid_t pid)
+{
+        struct registry *registry;
+        brood_process *process =
+            process_alloc(&(brood_process_options){ .name = name, .start_method = BROOD_START_FORK });
+
+        if (process == NULL)
+                return -ENOMEM;
+        process_hide(process);
+        int r = set_name(process);
+        if (r == 0)
+                r = process->pidfd = pidfd_of(pid);
+        if (r >= 0)
+                r = registry_lock(&registry);
+        if (r >= 0) {
+                process->pid = pid;
+                process->started_ns = clock_wall();
+                r = registry_add(registry, process);
+                if (r == 0)
+                        store_release(&process->state, PROCESS_RUNNING);
+                registry_unlock();
+        }
+        if (r < 0) {
+                brood_process_free(process);
+                return r;
+        }
+        *ret_process = process;
+        return 0;
+}
+
 void process_make_helper(brood_process *process)
 {
         process->hidden = true;

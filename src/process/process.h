@@ -15,6 +15,10 @@ void process_make_helper(brood_process *process);
 /* The same, but its signals come back as those of any child. */
 void process_hide(brood_process *process);
 
+/* A handle for a child of this process that another process has started, and that nobody but its holder will reap; it is hidden.
+ * 0, or a negative errno. */
+int process_adopt(brood_process **ret_process, const char *name, pid_t pid);
+
 /* In a helper: the mask that its parent had when it was started. */
 const sigset_t *process_parent_mask(const brood_process *process);
 

@@ -409,7 +409,8 @@ int ring_claim(struct ring *ring, struct ring_claim *claim, size_t room, int64_t
         return r;
 }
 
-bool ring_can_claim(struct ring *ring)
+/* What a claim that may not wait would meet.  LOOK_BUSY, too, if there is no end to what is to be set right. */
+static enum look look_only(struct ring *ring)
 {
         struct sight sight = { .only_looks = true, .patient = true, .slept = true };
         int again = SETTLE_MOST;
@@ -417,14 +418,24 @@ bool ring_can_claim(struct ring *ring)
         enum look seen;
 
         if (ring_own(ring, &owner) < 0)
-                return true;
+                return LOOK_FAILED;
         do {
                 seen = look_for_message(ring, SIZE_MAX, owner, &sight);
                 if (look_is_final(seen))
-                        return true;
+                        return seen;
                 seen = settle_message(ring, &sight);
         } while (seen == LOOK_DONE && again-- > 0);
-        if (look_is_final(seen) && seen != LOOK_DONE)
+        return seen == LOOK_DONE ? LOOK_BUSY : seen;
+}
+
+bool ring_has_message(struct ring *ring)
+{
+        return look_only(ring) == LOOK_DONE;
+}
+
+bool ring_can_claim(struct ring *ring)
+{
+        if (look_is_final(look_only(ring)))
                 return true;
         if (load_relaxed(&ring->shared->control) & CONTROL_POLLED)
                 bell_rest(ring);

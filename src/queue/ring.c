@@ -182,6 +182,11 @@ void ring_announce_place(struct ring *ring)
         announce(ring, false);
 }
 
+void ring_call(struct ring *ring)
+{
+        announce(ring, true);
+}
+
 void ring_wake_all(struct ring *ring)
 {
         waitword_wake_all(&ring->shared->getters);

@@ -88,17 +88,18 @@ struct ring {
         const struct region *region;
         struct ring_shared *shared;
         struct owners *owners;
-        struct ring_slot *slots; /* of a ring with a bound */
-        struct blocks blocks;    /* of one without */
-        struct spill spill;      /* geometry.classes 0: none */
-        struct leases leases;    /* shared NULL: none */
-        int bell_fd;             /* -1: none */
-        bool watched;            /* somebody recovers the dead and wakes the sleepers: sleep without slices */
-        atomic_u32 fence_self;   /* this process cannot be reached by others' fences */
-        atomic_u32 canceled;     /* the handle is being freed: waiting calls end */
-        atomic_u32 *dismissed; /* a shared word; NULL: none.  Once it is not 0, this process's waiting calls end, too */
-        atomic_u32 inside;     /* calls of this process that wait, or may */
-        atomic_u32 holding;    /* reservations, views and leases of this process */
+        struct ring_slot *slots;   /* of a ring with a bound */
+        struct blocks blocks;      /* of one without */
+        struct spill spill;        /* geometry.classes 0: none */
+        struct leases leases;      /* shared NULL: none */
+        int bell_fd;               /* -1: none */
+        bool watched;              /* somebody recovers the dead and wakes the sleepers: sleep without slices */
+        atomic_u32 fence_self;     /* this process cannot be reached by others' fences */
+        atomic_u32 canceled;       /* the handle is being freed: waiting calls end */
+        bool (*called)(void *arg); /* asked before each sleep: are this process's waiting calls to end?  NULL: no */
+        void *called_arg;
+        atomic_u32 inside;  /* calls of this process that wait, or may */
+        atomic_u32 holding; /* reservations, views and leases of this process */
         struct spin spin;
         uint32_t owner;  /* this process's owner number, valid under... */
         atomic_u64 mark; /* ...this process mark */
@@ -165,6 +166,9 @@ int ring_claim(struct ring *ring, struct ring_claim *claim, size_t room, int64_t
 /* Whether a claim that may not wait would end with anything but -EAGAIN; looks for what the dead have left, and if there is
  * nothing, lets the descriptor be quiet. */
 bool ring_can_claim(struct ring *ring);
+
+/* Whether there is a message that such a claim would get. */
+bool ring_has_message(struct ring *ring);
 
 /* Done with it; or it goes back. */
 void ring_release(struct ring *ring, const struct ring_claim *claim);
@@ -272,6 +276,9 @@ uint64_t ring_claimed(struct ring *ring);
 
 /* Repair what a dead owner left and free its number.  Only on proof of death. */
 void ring_recover(struct ring *ring, uint32_t owner);
+
+/* Wake one who sleeps for a message: not for one of this ring, but because its `called` says so from now on. */
+void ring_call(struct ring *ring);
 
 /* Wake everybody who sleeps on this ring. */
 void ring_wake_all(struct ring *ring);

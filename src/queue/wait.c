@@ -81,10 +81,15 @@ static bool spin(struct ring *ring, const struct side *side, size_t size, uint32
         return false;
 }
 
+static bool is_called(struct ring *ring)
+{
+        return ring->called != NULL && ring->called(ring->called_arg);
+}
+
 /* Whether the calls of this process are to end. */
 static bool is_over(struct ring *ring)
 {
-        return load_seq_cst(&ring->canceled) || (ring->dismissed != NULL && load_seq_cst(ring->dismissed));
+        return load_seq_cst(&ring->canceled) || is_called(ring);
 }
 
 /* One sleep; the time until which depends on what was seen.  What to prepare the next one with. */
@@ -118,8 +123,8 @@ static uint32_t prepare(struct ring *ring, atomic_u32 *word, uint32_t last, bool
 }
 
 /* A sleeper has got what it came for.  Whoever was woken may be the only one who was: if there is more, the next one must
- * be; and if what is there is too large for this one alone, too.  The waker has taken the bit away from the others who
- * sleep. */
+ * be; and if what is there is too large for this one alone, or it was called for something else, too.  The waker has taken the bit
+ * away from the others who sleep. */
 static void pass_on(struct ring *ring, const struct side *side, atomic_u32 *word, const struct sight *sight,
                     enum look seen)
 {
@@ -128,7 +133,7 @@ static void pass_on(struct ring *ring, const struct side *side, atomic_u32 *word
         if (!waitword_has_others(word))
                 return;
         prepare(ring, word, 0, &fenced);
-        if (seen == LOOK_TOO_LARGE || (seen == LOOK_DONE && side->more(ring, sight)))
+        if (seen == LOOK_TOO_LARGE || (seen == LOOK_DONE && side->more(ring, sight)) || is_called(ring))
                 waitword_wake_one(word);
 }
 

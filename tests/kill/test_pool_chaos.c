@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * tests/kill/test_pool_chaos.c: a pool whose workers are killed all the time, while tasks are tried again, pass their limits
- * and are canceled, and while the pool grows and shrinks.  Every task must end, in one way, and in one that it may end in; and
- * that must be told once to the completions or the callback that it has.  Four seconds; --rounds N (or BROOD_TEST_ROUNDS)
- * makes it N.
+ * and are canceled, whatever their priority, and while the pool grows and shrinks.  Every task must end, in one way, and in one
+ * that it may end in; and that must be told once to the completions or the callback that it has.  Four seconds; --rounds N (or
+ * BROOD_TEST_ROUNDS) makes it N.
  */
 #include "tasks.h"
 
@@ -82,6 +82,7 @@ static void hand_in(brood_pool *pool, brood_completions *completions, struct tas
         struct order order = { index, record->kind };
         brood_task_options options = { .function = chaos_task, .arg = &order, .size = sizeof order };
         options.callback_arg = record;
+        options.priority = (int)support_random(BROOD_TASK_PRIORITY_MOST + 1);
         if (record->way == BY_COMPLETIONS)
                 options.completions = completions;
         else if (record->way == BY_CALLBACK)

@@ -3,6 +3,7 @@
  * tests/process/test_end.c: how children end, and what is told of it; the calls that end them by steps; and the tree: who this
  * process is, who its parent, and which children run.
  */
+#include "group.h"
 #include "setting.h"
 
 #include <brood/log.h>
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -108,56 +108,12 @@ static void test_report_of_one_that_runs(void **state)
 
 /* ---- out of memory ---- */
 
-enum { GROUP_MIB = 64 };
-
-static char group[96]; /* a control group with a limit of memory; "": none can be made here */
-
-static bool set_in_group(const char *file, const char *value)
-{
-        char path[160];
-        snprintf(path, sizeof path, "%s/%s", group, file);
-        int fd = open(path, O_WRONLY | O_CLOEXEC);
-        bool good = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
-        if (fd >= 0)
-                close(fd);
-        return good;
-}
-
-static bool remove_group(void *unused)
-{
-        (void)unused;
-        return rmdir(group) == 0 || errno == ENOENT;
-}
-
-static void make_group(void)
-{
-        static const struct {
-                const char *place, *limit, *swap, *swap_limit;
-        } kinds[] = {
-                { "/sys/fs/cgroup", "memory.max", "memory.swap.max", "0" },
-                { "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "67108864" },
-        };
-        for (size_t i = 0; i < ARRAY_LENGTH(kinds); i++) {
-                snprintf(group, sizeof group, "%s/brood-test-%d", kinds[i].place, getpid());
-                if (mkdir(group, 0755) == 0 && set_in_group(kinds[i].limit, "67108864")) {
-                        set_in_group(kinds[i].swap, kinds[i].swap_limit); /* where swap is counted at all */
-                        return;
-                }
-                remove_group(NULL);
-        }
-        group[0] = '\0';
-        print_message("no control group with a limit of memory can be made here: nothing runs out of it\n");
-}
+static char group[GROUP_PATH]; /* a control group with a limit of memory; "": none can be made here */
 
 static int touch_too_much(void *unused)
 {
         (void)unused;
-        size_t size = (size_t)GROUP_MIB * 4 << 20;
-        char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED)
-                return 1;
-        memset(memory, 1, size);
-        return 0;
+        return group_touch_too_much();
 }
 
 static int outlive_a_child(void *unused)
@@ -208,7 +164,7 @@ static void test_out_of_memory(void **state)
 {
         (void)state;
         int r;
-        make_group();
+        group_make(group);
         bool certain = setting == SETTING_DEFAULT || kernel_tells();
         for (int i = 0; i < 2 && group[0]; i++) {
                 r = out_of_memory(start_in_group(touch_too_much), -SIGKILL);
@@ -235,7 +191,7 @@ static void test_out_of_memory(void **state)
                 assert_int_equal(brood_process_kill(other), 0);
                 assert_false(out_of_memory(other, -SIGKILL));
                 assert_int_equal(brood_forkserver_stop(), 0);
-                assert_true(support_until(remove_group, NULL, 20000));
+                assert_true(support_until(group_remove, group, 20000));
         }
         /* No group, no proof. */
         group[0] = '\0';
