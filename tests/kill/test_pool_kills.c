@@ -25,8 +25,8 @@
 #include <sys/prctl.h>
 
 enum {
-        KILLS = 24, /* in one play, by default */
-        PAUSED = 4, /* runs in which nobody is killed */
+        KILLS = 16, /* in one play, by default */
+        PAUSED = 2, /* runs in which nobody is killed */
         PAUSE_US = 3000,
         STEPS_AFTER = 300, /* a system call */
         WORKERS = 2,
