@@ -129,10 +129,12 @@ BROOD_API void brood_pool_free(brood_pool *pool);
  * soft time limit, and when the pool shrinks.  Then the finalizer runs.  It does not when a worker is killed or exits in a task,
  * when the pool is terminated, or when its initializer has failed.  A finalizer that never returns holds up brood_pool_join().
  *
- * What a task does to its worker is there for the next one: its directory, its signal mask, its memory.  After a task that has
- * closed all descriptors the worker goes on, and is replaced when it gets a task that needs them: one with limits, or one whose
- * descriptor is polled.
- * A function that forks, and returns in the child too, is ended there. */
+ * What a task does to its worker is there for the next one: its directory, its signal mask, its memory, its threads.  After a task
+ * that has closed all descriptors the worker goes on, and is replaced when it gets a task that needs them: one with limits, or one
+ * whose descriptor is polled.
+ * A function that forks, and returns in the child too, is ended there; what else it forks is its own, and outlives the pool if it
+ * wants to.  One that exits ends its worker, after the exit handlers that the host had registered.  One that stops itself
+ * (SIGSTOP) or blocks its signals is ended by a hard limit, a cancellation, or the pool's end. */
 
 /* The number of this worker: 0 to one less than the number of workers; no two that live have the same, and a new worker has that
  * of the one whose place it takes.  -ESRCH outside of a worker, also in a child that a task has forked. */

@@ -67,7 +67,7 @@ static int submit_all_kinds(brood_pool *pool)
         static const int deadly = SIGKILL, forever = FOREVER_MS, once = 1;
         brood_completions *completions;
         brood_result *result, *canceled;
-        int calls = 0;
+        static int calls; /* callbacks are run in later calls, too */
         require_int(brood_completions_new(&completions, pool), 0);
         brood_task_options options[] = {
                 { .function = echo_task, .arg = &once, .completions = completions },
@@ -171,8 +171,53 @@ static void test_host_is_killed_at_random(void **state)
         free(took);
 }
 
+/* ---- a worker that is a host ---- */
+
+static ssize_t use_a_pool_task(const void *arg, size_t size, void *out, size_t room)
+{
+        brood_pool *pool;
+        int id = brood_worker_id();
+        if (brood_pool_new(&pool, &(brood_pool_options){ .processes = 2 }) != 0)
+                return -EPROTO;
+        int failed = map_items(pool) || submit_all_kinds(pool) || iterate(pool, true);
+        brood_pool_free(pool);
+        return failed || brood_worker_id() != id ? -EPROTO : echo_task(arg, size, out, room);
+}
+
+static ssize_t be_a_host_task(const void *arg, size_t size, void *out, size_t room)
+{
+        (void)arg, (void)size, (void)out, (void)room;
+        return be_a_host(NULL) != 0 ? -EPROTO : 0;
+}
+
+/* Its pool goes with it, and no other does. */
+static void test_host_that_is_a_worker(void **state)
+{
+        (void)state;
+        enum { KILLS = 20 };
+        int reaped = 0;
+        assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+        tasks_begin();
+        brood_pool *pool = make_pool(2);
+        for (int i = 0; i < KILLS; i++) {
+                check_value(submit_int(pool, use_a_pool_task, i), i);
+                atomic_store(&tasks_page->initialized, 0);
+                brood_result *result = submit_int(pool, be_a_host_task, 0);
+                assert_true(check_reaches(&tasks_page->initialized, 1, CHECK_HANG_MS));
+                usleep((useconds_t)support_random(WITHIN_US / 2));
+                assert_int_equal(brood_result_cancel(result, true), 0);
+                brood_result_free(result);
+        }
+        end_pool(pool);
+        await_all(-1, &reaped);
+        tasks_finish();
+}
+
 int main(int argc, char **argv)
 {
-        const struct CMUnitTest tests[] = { support_test(test_host_is_killed_at_random) };
+        const struct CMUnitTest tests[] = {
+                support_test(test_host_is_killed_at_random),
+                support_test(test_host_that_is_a_worker),
+        };
         return support_main(argc, argv, "pool hosts", tests, array_length(tests), 240);
 }

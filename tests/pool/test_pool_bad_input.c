@@ -165,7 +165,7 @@ static void test_children_of_tasks(void **state)
 enum leave {
         BY_EXIT,
         BY_QUICK_EXIT,
-        BY_RETURN_OF_THREAD,
+        BY_END_OF_THREAD,
         BY_EXEC,
         BY_ABORT,
 };
@@ -179,7 +179,7 @@ static ssize_t leaving_task(const void *arg, size_t size, void *out, size_t room
                 exit(3);
         case BY_QUICK_EXIT:
                 quick_exit(4);
-        case BY_RETURN_OF_THREAD:
+        case BY_END_OF_THREAD:
                 pthread_exit(NULL);
         case BY_EXEC:
                 execl("/bin/sh", "sh", "-c", "exit 5", (char *)NULL);
@@ -198,9 +198,13 @@ static void test_tasks_that_leave(void **state)
                 brood_outcome outcome;
                 int exitcode;
         } cases[] = {
-                { BY_EXIT, BROOD_OUTCOME_EXITED, 3 },           { BY_QUICK_EXIT, BROOD_OUTCOME_EXITED, 4 },
-                { BY_EXEC, BROOD_OUTCOME_EXITED, 5 },           { BY_RETURN_OF_THREAD, BROOD_OUTCOME_EXITED, 0 },
+                { BY_EXIT, BROOD_OUTCOME_EXITED, 3 },
+                { BY_QUICK_EXIT, BROOD_OUTCOME_EXITED, 4 },
+                { BY_EXEC, BROOD_OUTCOME_EXITED, 5 },
                 { BY_ABORT, BROOD_OUTCOME_SIGNALED, -SIGABRT },
+#if !CHECK_ASAN /* which takes for lost what the stack of that thread has led to */
+                { BY_END_OF_THREAD, BROOD_OUTCOME_EXITED, 0 },
+#endif
         };
         brood_pool *pool = make_pool(2);
         for (size_t i = 0; i < array_length(cases); i++) {

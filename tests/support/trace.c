@@ -54,6 +54,14 @@ static void strike(struct trace *trace)
         }
 }
 
+/* So that others come before it which mostly come after. */
+static void pause_now_and_then(const struct trace *trace)
+{
+        enum { SELDOM = 8 };
+        if (trace->pause_us > 0 && support_random(SELDOM) == 0)
+                usleep((useconds_t)support_random((uint64_t)trace->pause_us));
+}
+
 static void go_on(struct trace *trace, pid_t pid, int signal)
 {
         if (pid != trace->victim || !trace->stepping) {
@@ -63,6 +71,7 @@ static void go_on(struct trace *trace, pid_t pid, int signal)
                 run_on(pid, signal);
         } else if (trace->calls_done < trace->calls) {
                 trace->calls_done++;
+                pause_now_and_then(trace);
                 ptrace(PTRACE_SYSCALL, pid, NULL, (void *)(intptr_t)signal);
         } else if (trace->steps_done < trace->steps) {
                 trace->steps_done++;

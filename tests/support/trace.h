@@ -31,6 +31,7 @@ struct trace {
         bool parent_dies;        /* and not the victim */
         bool parent_last;        /* it is ended only when all the others have: they hang if one does not */
         long calls, steps;
+        int pause_us; /* now and then it is held so long, or less, at a system call */
         int limit_ms; /* if nothing happens for so long, they hang */
 
         /* What has become of them. */
