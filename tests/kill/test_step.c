@@ -20,11 +20,11 @@
 #include "kills.h"
 
 enum {
-        KILLS = 120, /* in one call, by default */
-        KILLS_OF_A_LONG_ONE = 50,
-        KILLS_WHILE_WAITING = 30,    /* each of them waits */
-        KILLS_BESIDE_A_SLEEPER = 10, /* each up to a quarter of a second */
-        PAIRS = 150,
+        KILLS = 60, /* in one call, by default */
+        KILLS_OF_A_LONG_ONE = 25,
+        KILLS_WHILE_WAITING = 15,   /* each of them waits */
+        KILLS_BESIDE_A_SLEEPER = 5, /* each up to a quarter of a second */
+        PAIRS = 75,
 };
 
 /* Where the victim is to be woken, its time limit must not pass while it is stepped through what it does before it sleeps. */

@@ -17,11 +17,11 @@
 #include "sync_scene.h"
 
 enum {
-        KILLS = 60,        /* in one call, by default */
-        KILLS_WOKEN = 6,   /* each is stepped into a sleep and out of it */
-        KILLS_WATCHED = 4, /* after most of them, somebody sleeps until he looks for the dead: a quarter of a second */
-        STOPS = 12,        /* likewise */
-        PAIRS = 30,        /* for each object */
+        KILLS = 30,        /* in one call, by default */
+        KILLS_WOKEN = 4,   /* each is stepped into a sleep and out of it */
+        KILLS_WATCHED = 2, /* after most of them, somebody sleeps until he looks for the dead: a quarter of a second */
+        STOPS = 6,         /* likewise */
+        PAIRS = 15,        /* for each object */
         THOROUGH = 70, /* so many times more of all these, if each instruction is to be tried: more would take days */
         OVERTAKE_MS = 500,
 };
