@@ -91,7 +91,7 @@ static void open_listener(struct parent *self)
 /* Port 0 was the kernel's to choose. */
 static void tell_address(const struct parent *self)
 {
-        struct sockaddr_storage address;
+        struct sockaddr_storage address = { 0 };
         socklen_t size = sizeof address;
         char host[NI_MAXHOST], port[NI_MAXSERV];
         if (getsockname(self->server.listener, (struct sockaddr *)&address, &size) < 0 ||

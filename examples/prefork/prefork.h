@@ -32,7 +32,7 @@ struct score {
         uint64_t connections, requests, bytes;
         uint64_t open;     /* connections now */
         uint64_t log_lost; /* lines that found the queue full */
-        int64_t pid;
+        int64_t pid;       /* of the one that was ready last */
 };
 
 /* What the parent has seen. */

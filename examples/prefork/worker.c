@@ -374,12 +374,12 @@ static int worker_run(brood_process *process)
         struct worker *self = brood_process_self(process);
         leave_to_parent(self);
         self->score = score_of(self->place.server, self->place.index);
-        brood_atomic_store(&self->score->pid, getpid());
         self->epoll = epoll_create1(EPOLL_CLOEXEC);
         if (self->epoll < 0)
                 return 1;
         set_listening(self, true);
         watch(self, EPOLL_CTL_ADD, brood_connection_fileno(self->place.control), EPOLLIN, &self->place);
+        brood_atomic_store(&self->score->pid, getpid());
         if (tell_parent(self, WORD_READY) < 0)
                 return 1;
         loop(self);
