@@ -249,7 +249,7 @@ def test_bad_input(program, directory, chance):
 
 
 def test_slow_clients(program, directory):
-    with Server(program, directory, "--timeout", "400") as server:
+    with Server(program, directory, "--timeout", "1000") as server:
         silent, half, drip, deaf = (server.connect() for _ in range(4))
         half.sendall(b"GET / HTTP/1.1\r\nHo")
         deaf.sendall(3 * b"GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -332,7 +332,7 @@ def test_crashes(program, directory, scratch):
 
 def test_ends(program, directory, files):
     for number in (signal.SIGTERM, signal.SIGINT):
-        with Server(program, directory) as server:
+        with Server(program, "--grace", "15000", "--timeout", "15000", directory) as server:
             idle, slow, half = (server.connect() for _ in range(3))
             slow.sendall(20 * b"GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n")  # more than the kernel keeps for it
             data = slow.recv(1000)
