@@ -16,7 +16,8 @@ set -euo pipefail
 # "a|b": either will do; a is installed where neither is there.
 build=(gcc libc6-dev make meson ninja-build "pkgconf|pkg-config" python3 libcmocka-dev nettle-dev scdoc g++ systemtap-sdt-dev)
 bench=(libboost-dev libck-dev libzmq3-dev libglib2.0-dev python3-billiard python3-joblib)
-check=(libuv1-dev libglib2.0-dev clang clang-format clang-tidy "libclang-rt-dev|libclang-rt-14-dev" valgrind gdb)
+check=(libuv1-dev libglib2.0-dev libpng-dev apache2-utils
+        clang clang-format clang-tidy "libclang-rt-dev|libclang-rt-14-dev" valgrind gdb)
 long=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross "qemu-user-static|qemu-user" dpkg-dev spin)
 
 installed() {
