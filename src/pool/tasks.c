@@ -207,6 +207,8 @@ static int enqueue(brood_pool *pool, const struct order *order, uint32_t *ret_in
                 task_recycle(pool, index);
                 return r;
         }
+        counts_add(&pool->shared->counts.submitted, 1);
+        PROBE3(task_submit, ticket, order->function, order->arg_size);
         *ret_index = index;
         *ret_generation = generation;
         return 0;
@@ -232,10 +234,6 @@ int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_
         int r = pool_usable(pool, true);
         if (r == 0)
                 r = enqueue(pool, order, &index, &generation);
-        if (r == 0) {
-                counts_add(&pool->shared->counts.submitted, 1);
-                PROBE3(task_submit, ticket_make(index, generation), order->function, order->arg_size);
-        }
         if (r == 0 && result != NULL) {
                 pool->references++;
                 result->index = index;
