@@ -71,7 +71,8 @@ int64_t insight_queued(const brood_pool *pool, const struct task *task)
  * finds `since` 0, or another one than before.  Returns how long it lasted. */
 static int64_t turn(struct worker_counts *counts, uint64_t now, uint64_t next)
 {
-        uint64_t since = load_relaxed(&counts->since), passed = since != 0 && now > since ? now - since : 0;
+        uint64_t since = load_relaxed(&counts->since), moment = since & ~UINT64_C(1);
+        uint64_t passed = moment != 0 && now > moment ? now - moment : 0;
 
         store_relaxed(&counts->since, 0);
         atomic_thread_fence(memory_order_release); /* pairs with the fence in read_times() */
@@ -157,9 +158,11 @@ void insight_begin(const brood_pool *pool, uint32_t number, const struct task *t
 
 /* ---- records ---- */
 
-/* For the latest try, which began a while ago. */
-static void record(const brood_pool *pool, struct measures *measures, uint64_t at, const struct task *task,
-                   uint64_t now, int64_t took, const struct try_end *end)
+#define REVISED (UINT64_C(1) << 63) /* in the number of a record: it was written anew, so that it is not what it was */
+
+/* Write the record `at`, with this number, of a try that began then and ends now. */
+static void write_record(const brood_pool *pool, struct measures *measures, uint64_t at, uint64_t number,
+                         const struct task *task, uint64_t started, uint64_t now, const struct try_end *end)
 {
         struct record *record = &measures_records(measures)[at % pool->insight.records];
 
@@ -167,14 +170,14 @@ static void record(const brood_pool *pool, struct measures *measures, uint64_t a
         atomic_thread_fence(memory_order_release); /* pairs with the fence in insight_read() */
         store_relaxed(&record->ticket, end->ticket);
         store_relaxed(&record->queued, (uint64_t)insight_queued(pool, task));
-        store_relaxed(&record->started, now - (uint64_t)took);
+        store_relaxed(&record->started, started);
         store_relaxed(&record->ended, now);
         store_relaxed(&record->function, chunk_function(pool, task));
         store_relaxed(&record->worker, end->worker);
         store_relaxed(&record->retried, task->retried);
         store_relaxed(&record->outcome, (uint32_t)end->outcome);
         store_relaxed(&record->error, (uint32_t)end->error);
-        store_release(&record->number, at + 1);
+        store_release(&record->number, number);
         store_release(&measures->recorded, at + 1);
 }
 
@@ -185,19 +188,22 @@ void insight_end(const brood_pool *pool, uint32_t number, const struct task *tas
         int64_t took = turn(&pool->workers[number].counts, now, now);
 
         histogram_add(&measures->run, took);
-        if (pool->insight.records > 0)
-                record(pool, measures, load_relaxed(&measures->recorded), task, now, took,
-                       &(struct try_end){ .ticket = ticket,
-                                          .worker = task->worker,
-                                          .outcome = task->outcome,
-                                          .error = task->value < 0 ? (int)task->value : 0 });
+        if (pool->insight.records == 0)
+                return;
+        uint64_t at = load_relaxed(&measures->recorded);
+        write_record(pool, measures, at, at + 1, task, now - (uint64_t)took, now,
+                     &(struct try_end){ .ticket = ticket,
+                                        .worker = task->worker,
+                                        .outcome = task->outcome,
+                                        .error = task->value < 0 ? (int)task->value : 0 });
 }
 
 bool insight_read(const brood_pool *pool, uint32_t number, uint64_t at, struct try_record *ret_record)
 {
         struct record *record = &measures_records(insight_of(pool, number))[at % pool->insight.records];
+        uint64_t found = load_acquire(&record->number);
 
-        if (load_acquire(&record->number) != at + 1)
+        if ((found & ~REVISED) != at + 1)
                 return false;
         *ret_record = (struct try_record){
                 .ticket = load_relaxed(&record->ticket),
@@ -210,32 +216,25 @@ bool insight_read(const brood_pool *pool, uint32_t number, uint64_t at, struct t
                 .outcome = (int)load_relaxed(&record->outcome),
                 .error = (int)load_relaxed(&record->error),
         };
-        atomic_thread_fence(memory_order_acquire); /* pairs with the fence in record() */
-        return load_relaxed(&record->number) == at + 1;
-}
-
-/* Whether the worker had already recorded this try. */
-static bool is_recorded(const brood_pool *pool, struct measures *measures, uint64_t recorded, const struct task *task,
-                        const struct try_end *end)
-{
-        const struct record *last = &measures_records(measures)[(recorded - 1) % pool->insight.records];
-
-        return recorded > 0 && load_relaxed(&last->number) == recorded && load_relaxed(&last->ticket) == end->ticket &&
-               load_relaxed(&last->retried) == task->retried && load_relaxed(&last->worker) == end->worker;
+        atomic_thread_fence(memory_order_acquire); /* pairs with the fence in write_record() */
+        return load_relaxed(&record->number) == found;
 }
 
 void insight_record_death(const brood_pool *pool, uint32_t number, const struct task *task, const struct try_end *end)
 {
         struct measures *measures = insight_of(pool, number);
-        struct worker_counts *counts = &pool->workers[number].counts;
-        uint64_t now = now_in_ns(), since = load_relaxed(&counts->since);
-        int64_t took = since & 1 && now > since ? (int64_t)(now - since) : 0;
+        uint64_t now = now_in_ns(), since = load_relaxed(&pool->workers[number].counts.since);
+        uint64_t started = since & 1 && since < now ? since & ~UINT64_C(1) : now;
+        struct try_record last;
 
         if (pool->insight.records == 0)
                 return;
-        uint64_t recorded = load_relaxed(&measures->recorded);
-        recorded -= is_recorded(pool, measures, recorded, task, end);
-        record(pool, measures, recorded, task, now, took, end);
+        uint64_t at = load_relaxed(&measures->recorded);
+        if (at > 0 && insight_read(pool, number, at - 1, &last) && last.ticket == end->ticket &&
+            last.retried == task->retried && last.worker == end->worker)
+                write_record(pool, measures, at - 1, at | REVISED, task, (uint64_t)last.started, now, end);
+        else
+                write_record(pool, measures, at, at + 1, task, started, now, end);
 }
 
 void insight_death(const brood_pool *pool, uint32_t number)

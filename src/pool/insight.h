@@ -10,7 +10,7 @@
  *
  * The records of a place are a circle: the latest are kept.  Each holds its number, plus one, which is taken away while it is being
  * written, so that whoever reads meanwhile finds 0, or another number than before.  A try that was recorded by a worker that
- * died before it had made its task DONE is recorded anew, in the same place, by the keeper.
+ * died before it had made its task DONE is recorded anew, in the same place and with a mark in the number, by the keeper.
  */
 #ifndef BROOD_POOL_INSIGHT_H
 #define BROOD_POOL_INSIGHT_H

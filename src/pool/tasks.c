@@ -222,8 +222,9 @@ static void fill_in(brood_result *result, const struct order *order, const struc
                 memcpy(region_at(region, offset), order->arg, order->arg_size * (order->items > 0 ? order->items : 1));
 }
 
-/* Put the ticket of a task that is QUEUED into the ring of its priority.  That has a place for every task there can be, so that this does not wait
- * for a worker; but for the moment in which a dead one's stale ticket takes up a place, and that may be the pool's last. */
+/* Put the ticket of a task that is QUEUED into the ring of its priority.  That has a place for every task there can be, so that this
+ * does not wait for a worker; but for the moment in which a dead one's stale ticket takes up a place, and that may be the pool's
+ * last. */
 static int put_ticket(brood_pool *pool, int priority, uint64_t ticket)
 {
         enum { LOOK_MS = 100 };
@@ -262,12 +263,15 @@ static int enqueue(brood_pool *pool, const struct order *order, brood_result **r
         fill_in(result, order, &parts);
         store_release(&task->state,
                       task_state(result->generation, TASK_QUEUED, 0) | (result->listed ? TASK_LISTED : 0));
-        r = put_ticket(pool, order->priority, ticket_make(result_index(result), result->generation));
+        uint64_t ticket = ticket_make(result_index(result), result->generation);
+        r = put_ticket(pool, order->priority, ticket);
         if (r < 0) {
                 result->listed = false;
                 task_recycle(result);
                 return r;
         }
+        counts_add(&pool->shared->counts.submitted, 1);
+        PROBE3(task_submit, ticket, order->function, order->arg_size);
         *ret_result = result;
         return 0;
 }
@@ -301,11 +305,6 @@ int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_
         r = pool_usable(pool, true);
         if (r == 0)
                 r = enqueue(pool, order, &result);
-        if (r == 0) {
-                counts_add(&pool->shared->counts.submitted, 1);
-                PROBE3(task_submit, ticket_make(result_index(result), result->generation), order->function,
-                       order->arg_size);
-        }
         if (r == 0 && (ret_result != NULL || order->completions != NULL)) {
                 pool->references++;
                 result->extra = extra;

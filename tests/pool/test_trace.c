@@ -3,7 +3,10 @@
  * tests/pool/test_trace.c: the trace of a pool: valid whatever became of the workers, and with each try once.  A script reads it
  * (check_trace.py), as a viewer would.
  */
+#include "step.h"
 #include "tasks.h"
+
+#include "pool/pool.h"
 
 #include <brood/map.h>
 #include <brood/stats.h>
@@ -239,6 +242,76 @@ static void test_workers_are_killed(void **state)
         end_pool(killer.pool);
 }
 
+/* ---- a worker's last steps with a task, one instruction after the other ---- */
+
+enum { NUMBER = 1, TICKET = 4711, WORKER = 12345 };
+
+struct scene {
+        brood_pool *pool;
+        struct task task;
+        uint64_t ticket;
+        struct step_mark *mark;
+};
+
+static void end_task(void *arg)
+{
+        struct scene *scene = arg;
+        insight_end(scene->pool, NUMBER, &scene->task, scene->ticket);
+}
+
+/* Wherever it was killed, the try is there once, began when it began, and ended with its worker. */
+static void test_killed_at_each_instruction(void **state)
+{
+        (void)state;
+        const char *why;
+        if (!step_possible(&why)) {
+                print_message("skipped: %s\n", why);
+                skip();
+        }
+        struct scene scene = { .mark = check_shared(sizeof(struct step_mark)), .task = { .worker = WORKER } };
+        scene.task.outcome = BROOD_OUTCOME_OK;
+        scene.pool = make_traced_pool(2, 3);
+        await_workers(scene.pool, NULL);
+        struct measures *measures = insight_of(scene.pool, NUMBER);
+        bool more = true;
+        int revised = 0;
+        for (uint64_t k = 0; more && k < 20000; k++) {
+                atomic_store(&scene.mark->begun, 0);
+                atomic_store(&scene.mark->ended, 0);
+                scene.ticket = TICKET + k;
+                insight_begin(scene.pool, NUMBER, &scene.task);
+                uint64_t began = load_relaxed(&scene.pool->workers[NUMBER].counts.since) & ~UINT64_C(1);
+                struct step_victim victim = { .call = end_task, .arg = &scene, .mark = scene.mark };
+                pid_t pid = step_start(&victim);
+                assert_true(pid > 0);
+                long count;
+                more = step_run(pid, scene.mark, (long)k, true, NULL, &count) != STEP_ENDED;
+                step_kill(pid);
+                bool recorded = load_relaxed(&measures->recorded) == k + 1;
+                revised += recorded;
+                insight_record_death(scene.pool, NUMBER, &scene.task,
+                                     &(struct try_end){ .ticket = scene.ticket,
+                                                        .worker = WORKER,
+                                                        .outcome = BROOD_OUTCOME_SIGNALED,
+                                                        .error = -EOWNERDEAD });
+                struct try_record try;
+                assert_int_equal(load_relaxed(&measures->recorded), k + 1);
+                assert_true(insight_read(scene.pool, NUMBER, k, &try));
+                assert_int_equal(try.outcome, BROOD_OUTCOME_SIGNALED);
+                assert_int_equal(try.error, -EOWNERDEAD);
+                assert_int_equal(try.ticket, scene.ticket);
+                /* But if it was killed between idle and recorded. */
+                assert_true(recorded ? try.started == (int64_t)began : try.started >= (int64_t)began);
+                assert_true(try.ended >= try.started);
+                insight_death(scene.pool, NUMBER);
+        }
+        assert_false(more);
+        print_message("%d of the tries were recorded before\n", revised);
+        assert_true(revised > 0);
+        end_pool(scene.pool);
+        munmap(scene.mark, sizeof *scene.mark);
+}
+
 int main(int argc, char **argv)
 {
         static const struct CMUnitTest tests[] = {
@@ -247,6 +320,7 @@ int main(int argc, char **argv)
                 support_test(test_lost),
                 support_test(test_refused),
                 support_test(test_in_a_forked_child),
+                support_test(test_killed_at_each_instruction),
                 support_test(test_of_a_broken_pool),
                 support_test(test_workers_are_killed),
         };
