@@ -28,6 +28,7 @@ bool group_remove(void *path)
 
 bool group_make(char path[GROUP_PATH])
 {
+        char made[GROUP_PATH];
         static const struct {
                 const char *place, *limit, *swap, *swap_limit;
         } kinds[] = {
@@ -35,12 +36,13 @@ bool group_make(char path[GROUP_PATH])
                 { "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "67108864" },
         };
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-                snprintf(path, GROUP_PATH, "%s/brood-test-%d", kinds[i].place, getpid());
-                if (mkdir(path, 0755) == 0 && group_set(path, kinds[i].limit, "67108864")) {
-                        group_set(path, kinds[i].swap, kinds[i].swap_limit); /* where swap is counted at all */
+                snprintf(made, sizeof made, "%s/brood-test-%d", kinds[i].place, getpid());
+                if (mkdir(made, 0755) == 0 && group_set(made, kinds[i].limit, "67108864")) {
+                        group_set(made, kinds[i].swap, kinds[i].swap_limit); /* where swap is counted at all */
+                        memcpy(path, made, sizeof made);
                         return true;
                 }
-                group_remove(path);
+                group_remove(made);
         }
         path[0] = '\0';
         printf("no control group with a limit of memory can be made here: nothing runs out of it\n");
