@@ -57,11 +57,13 @@ static ssize_t run_chunk(const void *arg, size_t size, void *out, size_t room)
 {
         const struct chunk_head *head = arg;
         const struct chunk_item *items = (const void *)(head + 1);
-        brood_task_function function = (brood_task_function)(uintptr_t)head->function;
+        brood_task_function function = worker_function(head->function);
         int64_t *values = out;
         unsigned char *slot = (unsigned char *)out + values_size(head->count);
 
         (void)size;
+        if (function == NULL)
+                return -ENOEXEC;
         for (uint64_t i = 0; i < head->count; i++, slot += round_up(head->room, ALIGN)) {
                 ssize_t value = function((const char *)arg + items[i].offset, items[i].size, slot, head->room);
                 values[i] = value > 0 && (size_t)value > head->room ? -EMSGSIZE : value;

@@ -11,6 +11,7 @@
 #include "os/atfork.h"
 #include "os/module.h"
 #include "pool/arena.h"
+#include "pool/code.h"
 #include "pool/list.h"
 #include "pool/table.h"
 #include "process/process.h"
@@ -49,8 +50,9 @@ struct brood_pool {
         int doorbell;               /* an event that the host raises for the keeper */
         int bell;                   /* an event that workers and keeper raise for the host, see pool/result.c */
         brood_process *keeper;
-        struct module_map modules;
-        struct spin spin; /* before sleeping on a result */
+        struct module_map modules; /* of the host, that the workers have, too */
+        struct code_map code;      /* where they are in this process, if that is a worker or the keeper */
+        struct spin spin;          /* before sleeping on a result */
 
         pthread_mutex_t mutex; /* guards what follows */
         size_t references;     /* the pool's handle, if it is not yet freed, each result and each map */
@@ -242,8 +244,18 @@ struct employment {
         uint64_t ticket;                 /* of the task that it is to begin with; 0: none */
 };
 
-/* The keeper's and a worker's whole life.  `pool` is the forked copy of the host's handle. */
+/* The keeper's and a worker's whole life.  `pool` is the forked copy of the host's handle, or the keeper's own (pool/start.h). */
 int keeper_run(void *pool);
 int worker_run(brood_pool *pool, const struct employment *employment);
+
+/* The keeper cannot do its work: tell the host; the exit code. */
+int keeper_fail(brood_pool *pool, int error);
+
+/* In a worker: a function of the host's; NULL: it is not here. */
+brood_task_function worker_function(uint64_t function);
+
+/* In a keeper that is no copy of the host: a view of the host's region, for a handle whose options are set, and the table of its
+ * modules.  0; the errors of region_attach(). */
+int pool_attach(brood_pool *pool, int fd, size_t modules, struct code_module **ret_table);
 
 #endif

@@ -35,6 +35,7 @@ static struct {
         uint64_t
             mark; /* of its process, and of no child that a task may fork; 0: this is no worker, and comes from none */
         void *state;
+        struct code_map *code;
 } self;
 
 int brood_worker_id(void)
@@ -50,6 +51,11 @@ void *brood_worker_state(void)
 void brood_worker_set_state(void *state)
 {
         self.state = state;
+}
+
+brood_task_function worker_function(uint64_t function)
+{
+        return code_here(self.code, function);
 }
 
 /* What the task has said of its error. */
@@ -82,7 +88,10 @@ static void keep_message(brood_pool *pool, struct task *task)
 /* Run one call and check what it returned.  It may have forked, and returned in the child as well, which is no worker. */
 static int64_t call(const struct task *task, const unsigned char *arg, unsigned char *out)
 {
-        brood_task_function function = (brood_task_function)(uintptr_t)task->function;
+        brood_task_function function = worker_function(task->function);
+
+        if (function == NULL)
+                return -ENOEXEC;
         ssize_t value = function(arg, task->arg_size, out, task->room);
 
         if (process_mark() != self.mark)
@@ -254,6 +263,7 @@ int worker_run(brood_pool *pool, const struct employment *employment)
         self.number = worker.number;
         self.mark = process_mark();
         self.state = NULL;
+        self.code = &pool->code;
         if (pool->options.initializer != NULL) {
                 int verdict = pool->options.initializer(pool->options.initarg);
                 if (verdict != 0) {
