@@ -6,7 +6,8 @@
  *
  *     death-report      the time until the host has the report of the first task; the median in ms
  *     death-replaced    the time until it has the result of the second, which a new worker ran; the median in ms
- *     large-host        death-replaced in a pool that was made in a host of 4 GiB, over one of 10 MiB
+ *     large-host        death-replaced in a pool that was made in a host of 4 GiB, over one of 10 MiB; brood's is made by the
+ *                       fork server, brood_fork's by fork
  *     large-host-grown  the same where the pool was made before the host has grown
  *
  * Making the pool and handing in the tasks is not counted.
@@ -14,7 +15,12 @@
 #include "large_host.h"
 #include "pool_brood.h"
 
+#include <brood/process.h>
+
+#include <fcntl.h>
+
 static _Atomic pid_t *begun; /* shared: who runs the first task; 0: not yet */
+static int begun_fd;
 
 static ssize_t hang(const void *arg, size_t size, void *out, size_t room)
 {
@@ -42,7 +48,7 @@ static ssize_t tell_pid(const void *arg, size_t size, void *out, size_t room)
 
 static brood_pool *pool_of_one(void)
 {
-        return brood_start_with(&(brood_pool_options){ .processes = 1 });
+        return brood_start_with(&(brood_pool_options){ .processes = 1, .start_method = BROOD_START_FORK });
 }
 
 struct took {
@@ -95,12 +101,32 @@ static struct took kill_many(brood_pool *pool, uint64_t count)
         return took;
 }
 
-static double replaced_in_new_pool(const void *unused, uint64_t count)
+/* Where the first task says who runs it, for workers that are no copies of this process. */
+static int take_begun(void *path)
 {
-        brood_pool *pool = pool_of_one();
+        int fd = open((const char *)path, O_RDWR | O_CLOEXEC);
+
+        if (fd < 0)
+                return -errno;
+        begun = (_Atomic pid_t *)mmap(NULL, sizeof *begun, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        close(fd);
+        return begun == MAP_FAILED ? -ENOMEM : 0;
+}
+
+static double replaced_in_new_pool(const void *method, uint64_t count)
+{
+        brood_pool_options options = { .processes = 1, .start_method = *(const int *)method };
+        char path[64];
+
+        if (options.start_method != BROOD_START_FORK) {
+                snprintf(path, sizeof path, "/proc/%d/fd/%d", getpid(), begun_fd);
+                options.initializer = take_begun;
+                options.initarg = path;
+                options.initarg_size = sizeof path;
+        }
+        brood_pool *pool = brood_start_with(&options);
         double ms = kill_many(pool, count).replaced;
 
-        (void)unused;
         brood_end(pool);
         return ms;
 }
@@ -110,18 +136,30 @@ static double replaced_in(const void *pool, uint64_t count)
         return kill_many(*(brood_pool *const *)pool, count).replaced;
 }
 
+static void share_begun(void)
+{
+        begun_fd = memfd_create("begun", MFD_CLOEXEC);
+        if (begun_fd < 0 || ftruncate(begun_fd, sizeof *begun) < 0)
+                bench_die("memfd: %s", strerror(errno));
+        begun = (_Atomic pid_t *)mmap(NULL, sizeof *begun, PROT_READ | PROT_WRITE, MAP_SHARED, begun_fd, 0);
+        if (begun == MAP_FAILED)
+                bench_die("mmap: %s", strerror(errno));
+}
+
 int main(int argc, char **argv)
 {
+        brood_check("brood_main", brood_main(argc, argv));
         struct bench_options o = bench_options_parse(argc, argv);
-        bool report = !strcmp(o.figure, "death-report");
+        bool report = !strcmp(o.figure, "death-report"), by_fork = !strcmp(o.peer, "brood_fork");
+        int method = by_fork ? BROOD_START_FORK : BROOD_START_FORKSERVER;
         struct took took;
         brood_pool *pool;
 
-        begun = bench_shared(sizeof *begun);
-        if (strcmp(o.peer, "brood") != 0) {
-                bench_options_unknown(&o, "those of brood");
-        } else if (!strcmp(o.figure, "large-host")) {
-                bench_report("pool", &o, large_host_times(replaced_in_new_pool, NULL, o.count), "times");
+        share_begun();
+        if (!strcmp(o.figure, "large-host") && (by_fork || !strcmp(o.peer, "brood"))) {
+                bench_report("pool", &o, large_host_times(replaced_in_new_pool, &method, o.count), "times");
+        } else if (strcmp(o.peer, "brood") != 0) {
+                bench_options_unknown(&o, "those of brood; large-host of brood_fork");
         } else if (!strcmp(o.figure, "large-host-grown")) {
                 pool = pool_of_one();
                 bench_report("pool", &o, large_host_times(replaced_in, &pool, o.count), "times");

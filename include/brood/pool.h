@@ -18,8 +18,9 @@
  *     brood_result_free(result);
  *     brood_pool_free(pool);
  *
- * A task is a function and bytes; its result is bytes.  The workers are forked when the pool is made, so they have a
- * copy of what the program's memory held then, and know every function that the program had loaded then.
+ * A task is a function and bytes; its result is bytes.  Unless another start method is chosen (see below), the workers are forked
+ * when the pool is made, so they have a copy of what the program's memory held then, and know every function that the program had
+ * loaded then.
  *
  * Between the host (the process that makes the pool) and the workers stands the keeper: a small process that forks the
  * workers, reaps them, and knows from the shared task table what each was doing.  The host has no thread and no signal
@@ -32,7 +33,23 @@
  * dies, keeper and workers are killed by the kernel.
  *
  * Worker's rules: a task may block, crash, exit; it runs with the signal dispositions and the mask that the
- * host had when it made the pool; stdout and stderr are flushed after each task.
+ * host had when it made the pool (by spawn and forkserver, what the host handled is at its default); stdout and stderr are
+ * flushed after each task.
+ *
+ * Start methods (brood/process.h; the last two need brood_main() at the head of main()).  What is started by the chosen method
+ * is the keeper; it forks the workers from itself, so they are what it is:
+ *
+ *     BROOD_START_FORK         copies of the host as it was when the pool was made.  A worker's birth and death then cost what the
+ *                              host had in memory: in one of 4 GiB, a tenth of a second
+ *     BROOD_START_SPAWN        this program, executed again, with none of the host's memory: a new worker is there in less
+ *                              than a millisecond, whatever the host's size
+ *     BROOD_START_FORKSERVER   the same by way of the fork server: what that has loaded (brood_set_forkserver_preload()), the
+ *                              workers have; and the pool is made sooner
+ *
+ * With the last two a pointer means nothing in a worker: `initarg` is NULL, or `initarg_size` bytes, which are copied.  Tasks,
+ * initializer and finalizer are found again by the build-id of the program or library that they are in.  A function of a library
+ * that the new process has not loaded, because the program has done so itself (dlopen(3)), is -ENOEXEC when a task is handed in.
+ * Signals, environment, descriptors and the rest are those of any process that is started so.
  *
  * Large results need not be copied: memory that was shared before the pool was made (brood/shared.h) is at the same address in
  * each worker, so a task may be given a pointer into it, and write there.  A task cannot hand in tasks; but its callback can
@@ -80,9 +97,12 @@ typedef struct brood_pool_options {
         void (*finalizer)(void *initarg); /* runs last in each worker that ends by itself; may be NULL */
         size_t max_tasks_per_child;       /* after so many tasks a worker ends, and is replaced; 0: never */
         bool timed;                       /* measure how long tasks wait and run: see brood/stats.h */
-        size_t trace_tasks; /* how many tasks of each worker to keep a trace of: see brood/trace.h; 0: none */
-        const char *cgroup; /* a directory: each worker is in a control group in it; NULL: no groups */
-        bool warm;          /* the initializer runs once, for all workers; not with a cgroup */
+        size_t trace_tasks;  /* how many tasks of each worker to keep a trace of: see brood/trace.h; 0: none */
+        const char *cgroup;  /* a directory: each worker is in a control group in it; NULL: no groups; by fork only */
+        bool warm;           /* the initializer runs once, for all workers; not with a cgroup */
+        int start_method;    /* a brood_start_method (brood/process.h): where the workers come from;
+                                           0: as brood_set_start_method() says, which is fork if nothing is chosen */
+        size_t initarg_size; /* bytes at `initarg`, of which the workers get a copy; 0: it is only a pointer */
 } brood_pool_options;
 
 /* With a `cgroup`, the pool makes a control group in that directory for each worker, so that a worker which the kernel kills for
@@ -105,11 +125,14 @@ typedef struct brood_pool_options {
  * the orphans of what tasks start. */
 
 /* Make a pool: starts the keeper, and the keeper the workers.
- * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`, or warm and
- *   a cgroup); -E2BIG (options from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the keeper or the
- *   workers cannot be forked); -ENOENT (no /proc); -EPERM, -ENOTSUP, -ENAMETOOLONG (no group can be made in
+ * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`, a cgroup and a
+ *   warm pool or another start method than fork); -E2BIG (options from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the
+ *   keeper or the workers cannot be forked); -ENOENT (no /proc); -EPERM, -ENOTSUP, -ENAMETOOLONG (no group can be made in
  *   `cgroup`, or entered); -ENOTSUP (warm, and /proc is of another PID namespace).
- *   On failure no process is left.
+ *   By spawn and forkserver also -EINVAL for an initarg without a size, and -ENOTSUP (main() has not called brood_main(), or this
+ *   is a set-user-id program); -ENOEXEC, -ELIBACC (initializer, finalizer, or brood itself is in no module with a build-id, or in
+ *   none that the new process has); or what else brood_process_start() gives.  By any method -EINVAL for initarg_size with a NULL
+ *   initarg, or close to BROOD_PROCESS_BYTES_MAX and beyond.  On failure no process is left.
  * An initializer that fails makes later calls fail, not this one: see brood_pool_reason().
  * Threads: any.  Signals: not async-signal-safe. */
 BROOD_API int brood_pool_new_sized(brood_pool **ret_pool, const brood_pool_options *options, size_t options_size);
@@ -148,8 +171,8 @@ BROOD_API void brood_worker_set_state(void *state);
 /* Hand a task to the pool: `function` with a copy of `size` bytes at `arg`.
  * ret_result may be NULL: nobody wants to know.
  * Returns 0; -EINVAL (NULL pool or function; NULL arg with size > 0); -ENOEXEC (the function is in no module that was
- *   loaded when the pool was made, so the workers do not have it); -ENOBUFS (max_tasks tasks are held: free results);
- *   -ENOMEM (options.memory is used up, or memory is short); -EPIPE (closed, or broken: brood_pool_reason()); -ECANCELED
+ *   loaded when the pool was made, or the workers do not have it by their start method); -ENOBUFS (max_tasks tasks are held: free
+ *   results); -ENOMEM (options.memory is used up, or memory is short); -EPIPE (closed, or broken: brood_pool_reason()); -ECANCELED
  *   (terminated); -EPERM (a forked child).  Never waits for a worker.
  * Threads: any.  Death: a host killed in here takes the pool along. */
 BROOD_API int brood_pool_apply_async(brood_pool *pool, brood_result **ret_result, brood_task_function function,

@@ -434,7 +434,7 @@ BROOD_API int brood_tree_possible(brood_tree_level level);
 BROOD_API int brood_main(int argc, char **argv);
 
 /* Choose the start method for all processes that are made from now on and choose none themselves; here, and in children of this
- * process.  (brood_fork() and pools always fork.)
+ * process; also for pools.  (brood_fork() always forks.)
  * Returns 0; -EINVAL (there is no such method; BROOD_START_DEFAULT is fork again); -ENOTSUP (spawn or forkserver, and main()
  *   has not called brood_main(), or this is a set-user-id program).  Threads: any. */
 BROOD_API int brood_set_start_method(brood_start_method method);

@@ -16,20 +16,39 @@ static size_t first_offset(void)
         return round_up(sizeof(struct region_head), alignof(struct measures));
 }
 
+/* Whether there is to be one, and of what size. */
+static bool plan_insight(struct insight *insight, const brood_pool_options *options)
+{
+        insight->records = options->trace_tasks;
+        insight->stride = sizeof(struct measures) + insight->records * sizeof(struct record);
+        return options->timed || options->trace_tasks > 0;
+}
+
 int insight_open(brood_pool *pool)
 {
         struct insight *insight = &pool->insight;
 
         if (pool->options.trace_tasks > BROOD_POOL_TRACE_LIMIT)
                 return -EINVAL;
-        if (!pool->options.timed && pool->options.trace_tasks == 0)
+        if (!plan_insight(insight, &pool->options))
                 return 0;
-        insight->records = pool->options.trace_tasks;
-        insight->stride = sizeof(struct measures) + insight->records * sizeof(struct record);
         insight->committed = (size_t)pool->options.processes * insight->stride;
         return region_new(&insight->region, "brood-insight", REGION_INSIGHT, layout_fold(LAYOUT_START, insight->stride),
                           first_offset() + BROOD_POOL_PROCESSES_LIMIT * insight->stride,
                           first_offset() + insight->committed);
+}
+
+int insight_attach(brood_pool *pool, int fd)
+{
+        struct insight *insight = &pool->insight;
+
+        plan_insight(insight, &pool->options);
+        int r = region_attach(&insight->region, fd, REGION_INSIGHT);
+        if (r == 0 && region_check(&insight->region, REGION_INSIGHT, layout_fold(LAYOUT_START, insight->stride)) < 0) {
+                region_drop(&insight->region);
+                r = -EUCLEAN;
+        }
+        return r;
 }
 
 void insight_close(brood_pool *pool)

@@ -58,6 +58,10 @@ struct insight {
 
 /* Make it, with memory for the places that the pool is made with: 0, -EINVAL (options.trace_tasks), -ENOMEM, -EMFILE, -ENFILE. */
 int insight_open(brood_pool *pool);
+
+/* In a keeper that is no copy of the host: a view of it, by a descriptor: 0; the errors of region_attach(). */
+int insight_attach(brood_pool *pool, int fd);
+
 void insight_close(brood_pool *pool);
 
 /* Memory for the places of more workers: 0 or -ENOMEM.  The host's mutex is held. */

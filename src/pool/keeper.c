@@ -349,6 +349,13 @@ static void finish(struct keeper *keeper)
         free(keeper->ready);
 }
 
+int keeper_fail(brood_pool *pool, int error)
+{
+        pool->shared->error = error;
+        announce(pool, POOL_FAILED);
+        return 1;
+}
+
 int keeper_run(void *arg)
 {
         brood_pool *pool = arg;
@@ -365,10 +372,8 @@ int keeper_run(void *arg)
         if (r == 0)
                 r = start_missing(&keeper, false, false);
         if (r < 0) {
-                pool->shared->error = r;
                 finish(&keeper);
-                announce(pool, POOL_FAILED);
-                return 1;
+                return keeper_fail(pool, r);
         }
         announce(pool, POOL_RUNNING);
         r = keep(&keeper);

@@ -13,6 +13,7 @@
 #include "os/signals.h"
 #include "pool/ended.h"
 #include "pool/groups.h"
+#include "pool/start.h"
 #include "pool/urgent.h"
 
 #include <errno.h>
@@ -24,11 +25,12 @@
 
 struct plan {
         struct ring_geometry ring;
-        size_t shared, ring_shared, owners, workers, tasks, ring_slots, urgent, arena, end;
+        size_t shared, ring_shared, owners, workers, tasks, ring_slots, urgent, arena, modules, end;
         size_t commit; /* what has memory from the start; the rest gets it as it is used */
 };
 
-static int plan_region(struct plan *plan, const brood_pool_options *options)
+/* `modules` is how many of them the table for a keeper has that is no copy of the host; 0: it is one. */
+static int plan_region(struct plan *plan, const brood_pool_options *options, size_t modules)
 {
         ring_plan_tickets(&plan->ring, options->max_tasks);
         plan->shared = sizeof(struct region_head);
@@ -40,7 +42,8 @@ static int plan_region(struct plan *plan, const brood_pool_options *options)
         plan->ring_slots = round_up(plan->tasks + options->max_tasks * sizeof(struct task), 4096);
         plan->urgent = round_up(plan->ring_slots + plan->ring.block_size, 4096);
         plan->arena = plan->urgent + urgent_size(&plan->ring);
-        plan->end = plan->arena + round_up(options->memory, 64);
+        plan->modules = plan->arena + round_up(options->memory, 64);
+        plan->end = plan->modules + modules * sizeof(struct code_module);
         return 0;
 }
 
@@ -55,7 +58,8 @@ static uint64_t pool_layout(const struct plan *plan)
         signature = layout_fold(signature, sizeof(struct task));
         signature = layout_fold(signature, plan->tasks);
         signature = layout_fold(signature, plan->ring_slots);
-        return layout_fold(signature, plan->arena);
+        signature = layout_fold(signature, plan->arena);
+        return layout_fold(signature, plan->modules);
 }
 
 static int check_options(brood_pool_options *options)
@@ -76,6 +80,38 @@ static int check_options(brood_pool_options *options)
             options->memory > BROOD_POOL_MEMORY_LIMIT || arena_block_size(options->result_size) > options->memory ||
             (options->warm && options->cgroup != NULL))
                 return -EINVAL;
+        return start_check(options);
+}
+
+/* This process's view of the region's parts. */
+static void use_region(brood_pool *pool, const struct plan *plan)
+{
+        pool->shared = region_at(&pool->region, plan->shared);
+        pool->workers = region_at(&pool->region, plan->workers);
+        pool->workers_offset = plan->workers;
+        pool->tasks = region_at(&pool->region, plan->tasks);
+        pool->tasks_offset = plan->tasks;
+        pool->ring_offset = plan->ring_slots;
+        ring_attach(&pool->ring, &plan->ring, &pool->region, plan->ring_shared, plan->owners, plan->ring_slots);
+        pool->ring.watched = true;
+        urgent_attach(pool, &plan->ring, plan->urgent);
+}
+
+int pool_attach(brood_pool *pool, int fd, size_t modules, struct code_module **ret_table)
+{
+        struct plan plan;
+
+        int r = plan_region(&plan, &pool->options, modules);
+        if (r == 0)
+                r = region_attach(&pool->region, fd, REGION_POOL);
+        if (r < 0)
+                return r;
+        if (pool->region.size < plan.end || region_check(&pool->region, REGION_POOL, pool_layout(&plan)) < 0) {
+                region_drop(&pool->region);
+                return -EUCLEAN;
+        }
+        use_region(pool, &plan);
+        *ret_table = region_at(&pool->region, plan.modules);
         return 0;
 }
 
@@ -85,12 +121,16 @@ static int check_options(brood_pool_options *options)
 static int await_keeper(brood_pool *pool)
 {
         enum { LOOK_MS = 20 };
+        bool alive = true;
         uint32_t phase;
 
+        /* Looked at once more after its end: it may have had its last word meanwhile. */
         while ((phase = load_seq_cst(&pool->shared->phase)) == POOL_STARTING) {
-                if (!brood_process_is_alive(pool->keeper))
+                if (!alive)
                         return -EAGAIN;
-                futex_wait(&pool->shared->phase, phase, deadline_after_ms(LOOK_MS));
+                alive = brood_process_is_alive(pool->keeper);
+                if (alive)
+                        futex_wait(&pool->shared->phase, phase, deadline_after_ms(LOOK_MS));
         }
         return phase == POOL_FAILED ? pool->shared->error : 0;
 }
@@ -122,37 +162,38 @@ static void pool_destroy(brood_pool *pool)
 
 static int pool_prepare(brood_pool *pool)
 {
+        bool apart = start_is_apart(&pool->options);
+        struct code_module *table = NULL;
         struct plan plan;
 
-        int r = plan_region(&plan, &pool->options);
+        int r = module_map_take(&pool->modules);
+        if (r < 0)
+                return r;
+        r = plan_region(&plan, &pool->options, apart ? pool->modules.count : 0);
         if (r < 0)
                 return r;
         r = region_new(&pool->region, "brood-pool", REGION_POOL, pool_layout(&plan), plan.end, plan.commit);
         if (r < 0)
                 return r;
-        pool->shared = region_at(&pool->region, plan.shared);
-        pool->workers = region_at(&pool->region, plan.workers);
-        pool->workers_offset = plan.workers;
+        use_region(pool, &plan);
         pool->workers_committed = plan.commit - plan.workers;
         store_relaxed(&pool->processes, (uint32_t)pool->options.processes);
         store_relaxed(&pool->processes_most, (uint32_t)pool->options.processes);
         store_relaxed(&pool->shared->wanted, (uint32_t)pool->options.processes);
         store_relaxed(&pool->shared->counts.most, (uint32_t)pool->options.processes);
-        pool->tasks = region_at(&pool->region, plan.tasks);
-        pool->tasks_offset = plan.tasks;
-        pool->ring_offset = plan.ring_slots;
-        ring_attach(&pool->ring, &plan.ring, &pool->region, plan.ring_shared, plan.owners, plan.ring_slots);
-        pool->ring.watched = true;
-        urgent_attach(pool, &plan.ring, plan.urgent);
-        arena_init(&pool->arena, &pool->region, plan.arena, plan.end);
+        arena_init(&pool->arena, &pool->region, plan.arena, plan.modules);
+        if (apart) {
+                r = region_commit(&pool->region, plan.modules, plan.end - plan.modules);
+                if (r < 0)
+                        return r;
+                table = region_at(&pool->region, plan.modules);
+                code_table_write(table, &pool->modules);
+        }
 
         r = memory_reserve(pool->options.max_tasks * sizeof *pool->results, (void **)&pool->results);
         if (r < 0)
                 return r;
         r = insight_open(pool);
-        if (r < 0)
-                return r;
-        r = module_map_take(&pool->modules);
         if (r < 0)
                 return r;
         r = pool->options.cgroup != NULL ? groups_name(pool) : 0;
@@ -166,17 +207,12 @@ static int pool_prepare(brood_pool *pool)
         if (r < 0)
                 return r;
         eventfd_raise(pool->bell); /* for ever: see pool/result.c */
-        r = brood_process_new(&pool->keeper, &(brood_process_options){
-                                                 .target = keeper_run,
-                                                 .arg = pool,
-                                                 .name = "brood-keeper",
-                                                 .start_method = BROOD_START_FORK,
-                                             });
-        if (r < 0)
-                return r;
-        process_make_helper(pool->keeper);
-        r = brood_process_start(pool->keeper);
-        return r < 0 ? r : await_keeper(pool);
+        r = start_keeper(pool);
+        if (r == 0)
+                r = await_keeper(pool);
+        if (r == 0 && apart)
+                code_table_follow(table, &pool->modules);
+        return r;
 }
 
 int brood_pool_new_sized(brood_pool **ret_pool, const brood_pool_options *options, size_t options_size)

@@ -11,6 +11,7 @@
 #include "os/atfork.h"
 #include "os/module.h"
 #include "pool/arena.h"
+#include "pool/code.h"
 #include "pool/insight.h"
 #include "pool/list.h"
 #include "pool/table.h"
@@ -60,9 +61,10 @@ struct brood_pool {
         int doorbell;               /* an event that the host raises for the keeper */
         int bell;                   /* an event that workers and keeper raise for the host, see pool/result.c */
         brood_process *keeper;
-        char *groups; /* what the names of the workers' control groups begin with; NULL: they have none */
-        struct module_map modules;
-        struct spin spin; /* before sleeping on a result */
+        char *groups;              /* what the names of the workers' control groups begin with; NULL: they have none */
+        struct module_map modules; /* of the host, that the workers have, too */
+        struct code_map code;      /* where they are in this process, if that is a worker or the keeper */
+        struct spin spin;          /* before sleeping on a result */
 
         pthread_mutex_t mutex; /* guards what follows */
         size_t references;     /* the pool's handle, if it is not yet freed, each result and each map */
@@ -267,7 +269,7 @@ struct employment {
         int64_t events; /* what the pool's two events are behind, seen before any function of the user's has run */
 };
 
-/* The keeper's and a worker's whole life.  `pool` is the forked copy of the host's handle. */
+/* The keeper's and a worker's whole life.  `pool` is the forked copy of the host's handle, or the keeper's own (pool/start.h). */
 int keeper_run(void *pool);
 int worker_run(brood_pool *pool, const struct employment *employment);
 
@@ -276,8 +278,16 @@ int worker_run(brood_pool *pool, const struct employment *employment);
 int worker_enter(const brood_pool *pool, pid_t keeper, const struct sigaction *sigchld);
 bool worker_initialize(const brood_pool *pool, struct worker_slot *slot);
 int worker_work(brood_pool *pool, const struct employment *employment);
-/* In a worker: call a user's function (a pointer as a number) and check what it returned.  It may have forked, and returned in the
+
+/* In a worker: call a user's function (a pointer of the host's, as a number) and check what it returned.  It may have forked, and returned in the
  * child as well: that is no worker, and ends here. */
 int64_t worker_call(uint64_t function, const void *arg, size_t size, void *out, size_t room);
+
+/* The keeper cannot do its work: tell the host; the exit code. */
+int keeper_fail(brood_pool *pool, int error);
+
+/* In a keeper that is no copy of the host: a view of the host's region, for a handle whose options are set, and the table of its
+ * modules.  0; the errors of region_attach(). */
+int pool_attach(brood_pool *pool, int fd, size_t modules, struct code_module **ret_table);
 
 #endif

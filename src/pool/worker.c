@@ -37,6 +37,7 @@ static struct {
         uint64_t
             mark; /* of its process, and of no child that a task may fork; 0: this is no worker, and comes from none */
         void *state;
+        struct code_map *code;
 } self;
 
 int brood_worker_id(void)
@@ -83,7 +84,11 @@ static void keep_message(brood_pool *pool, struct task *task)
 
 int64_t worker_call(uint64_t function, const void *arg, size_t size, void *out, size_t room)
 {
-        ssize_t value = ((brood_task_function)(uintptr_t)function)(arg, size, out, room);
+        brood_task_function here = code_here(self.code, function);
+
+        if (here == NULL)
+                return -ENOEXEC;
+        ssize_t value = here(arg, size, out, room);
 
         if (process_mark() != self.mark)
                 child_exit(0);
@@ -312,6 +317,7 @@ int worker_work(brood_pool *pool, const struct employment *employment)
                 return 1;
         pool->references = UINT32_MAX; /* its copy of the handle stays, though a task frees it */
         become(worker.number);
+        self.code = &pool->code;
         if (insight_on(pool))
                 insight_ready(pool, worker.number);
         fetch_add_relaxed(&pool->shared->initialised, 1);

@@ -39,7 +39,8 @@ enum {
         FLAG_SESSION = 128,
         FLAG_GROUP = 256,
         FLAG_CLOSE_OTHERS = 512,
-        FLAGS = 1023,
+        FLAG_SIGNALS_STAY = 1024,
+        FLAGS = 2047,
 };
 
 static const char magic[8] = "broodlet";
@@ -126,6 +127,7 @@ static uint32_t flags_of(const brood_process *process, const struct outfit *outf
         flags |= process->options.bytes != NULL ? FLAG_BYTES : 0;
         flags |= process->is_server ? FLAG_SERVER : 0;
         flags |= process->options.detached ? FLAG_DETACHED : 0;
+        flags |= process->signals_stay ? FLAG_SIGNALS_STAY : 0;
         if (outfit != NULL) {
                 flags |= FLAG_ENVIRONMENT;
                 flags |= outfit->directory != NULL ? FLAG_DIRECTORY : 0;
@@ -378,6 +380,7 @@ int letter_read(const struct letter *letter, struct contents *ret_contents, broo
         process->handed = (int *)(copy + parts[PART_HANDED].offset);
         process->options.hand_over_count = contents.handed_count;
         process->options.detached = head.flags & FLAG_DETACHED;
+        process->signals_stay = head.flags & FLAG_SIGNALS_STAY;
         process->owner = head.parent;
         process->is_server = contents.is_server;
         memcpy(process->name, head.name, sizeof process->name);

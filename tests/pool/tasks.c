@@ -4,17 +4,109 @@
  */
 #include "tasks.h"
 
-struct tasks_page *tasks_page;
+#include <brood/process.h>
+
+#include <sys/mman.h>
+
+static struct tasks_memory *page;
+static int page_fd = -1;
+
+/* Where a worker finds the page that has no copy of the host's memory: a path. */
+static const char page_variable[] = "BROOD_TEST_PAGE";
+
+static struct tasks_memory *map_page(int fd)
+{
+        void *memory = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        return memory == MAP_FAILED ? NULL : memory;
+}
+
+struct tasks_memory *tasks_page_here(void)
+{
+        if (!page && getenv(page_variable)) {
+                int fd = open(getenv(page_variable), O_RDWR | O_CLOEXEC);
+                page = map_page(fd);
+                close(fd);
+        }
+        return page;
+}
 
 void tasks_begin(void)
 {
-        tasks_page = check_shared(sizeof *tasks_page);
+        char path[64];
+        page_fd = memfd_create("tasks", MFD_CLOEXEC);
+        assert_true(page_fd >= 0);
+        assert_int_equal(ftruncate(page_fd, sizeof *page), 0);
+        page = map_page(page_fd);
+        assert_non_null(page);
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", getpid(), page_fd);
+        setenv(page_variable, path, 1);
 }
 
 void tasks_finish(void)
 {
-        munmap(tasks_page, sizeof *tasks_page);
-        tasks_page = NULL;
+        unsetenv(page_variable);
+        munmap(page, sizeof *page);
+        page = NULL;
+        close(page_fd);
+}
+
+/* ---- start methods ---- */
+
+brood_start_method tasks_method = BROOD_START_FORK;
+
+const char tasks_fork_only[] = "about fork only";
+
+/* The harness warms brood up by a process, which is not to be the fork server's. */
+static int setup(void **state)
+{
+        if (brood_set_start_method(BROOD_START_FORK) < 0 || support_setup(state) < 0)
+                return -1;
+        return brood_set_start_method(tasks_method);
+}
+
+/* The fork server is a child, which the leak checks would find. */
+static int teardown(void **state)
+{
+        brood_forkserver_stop();
+        return support_teardown(state);
+}
+
+int tasks_count_children(void)
+{
+        brood_forkserver_stop();
+        return support_count_children(getpid());
+}
+
+pid_t tasks_host_of(pid_t keeper)
+{
+        pid_t parent = support_parent_of(keeper);
+        return tasks_method == BROOD_START_FORKSERVER ? support_parent_of(parent) : parent;
+}
+
+int tasks_main(int argc, char **argv, const char *suite, const struct CMUnitTest *tests, size_t count,
+               int limit_seconds)
+{
+        static const char *const names[] = { "", "fork", "spawn", "forkserver" };
+        static struct CMUnitTest some[64];
+        const char *wanted = getenv("BROOD_TEST_START_METHOD");
+        size_t left = 0;
+        if (count > array_length(some) || brood_main(argc, argv) < 0)
+                return 1;
+        for (int i = BROOD_START_FORK; wanted && i <= BROOD_START_FORKSERVER; i++)
+                if (!strcmp(wanted, names[i]))
+                        tasks_method = (brood_start_method)i;
+        for (size_t i = 0; i < count; i++) {
+                bool about_fork = tests[i].initial_state == (void *)(uintptr_t)tasks_fork_only;
+                if (about_fork && tasks_method != BROOD_START_FORK)
+                        continue;
+                some[left] = tests[i];
+                some[left].initial_state = NULL;
+                some[left].setup_func = setup;
+                some[left++].teardown_func = teardown;
+        }
+        if (left < count)
+                printf("%s: without %zu tests that are about fork only\n", suite, count - left);
+        return support_main(argc, argv, suite, some, left, limit_seconds);
 }
 
 ssize_t echo_task(const void *arg, size_t size, void *out, size_t room)

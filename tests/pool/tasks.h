@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * tests/pool/tasks.h: what the pool's tests have in common: tasks, and a page that host and workers share.
+ *
+ * The programs run several times, with BROOD_TEST_START_METHOD=fork, =spawn and =forkserver, which is then what pools are made
+ * with that choose none.  A test in which workers use other memory of the host's is a fork_test(), and left out for the others.
  */
 #ifndef BROOD_TESTS_TASKS_H
 #define BROOD_TESTS_TASKS_H
@@ -8,11 +11,12 @@
 #include "check.h"
 
 #include <brood/pool.h>
+#include <brood/process.h>
 
 #include <fcntl.h>
 
-/* Shared by a test and all that it forks; made anew by each test that needs it, before the pool is. */
-struct tasks_page {
+/* Shared by a test and all of its workers; made anew by each test that needs it, before the pool is. */
+struct tasks_memory {
         atomic_int gate;    /* gated_task() waits until it is raised */
         atomic_int started; /* tasks that have begun */
         atomic_int ended;
@@ -21,10 +25,26 @@ struct tasks_page {
         pid_t pids[16];
         int64_t moment;
 };
-extern struct tasks_page *tasks_page;
+struct tasks_memory *tasks_page_here(void);
+#define tasks_page tasks_page_here()
 
 void tasks_begin(void);
 void tasks_finish(void);
+
+extern brood_start_method tasks_method;
+extern const char tasks_fork_only[];
+#define fork_test(function)                                                                                            \
+        {                                                                                                              \
+#function, function, support_setup, support_teardown, (void *)(uintptr_t)tasks_fork_only               \
+        }
+
+/* The children of this process, the fork server aside, which is stopped; and the host of a keeper. */
+int tasks_count_children(void);
+pid_t tasks_host_of(pid_t keeper);
+
+/* main() of such a program. */
+int tasks_main(int argc, char **argv, const char *suite, const struct CMUnitTest *tests, size_t count,
+               int limit_seconds);
 
 /* Gives back its argument. */
 ssize_t echo_task(const void *arg, size_t size, void *out, size_t room);

@@ -627,5 +627,5 @@ int main(int argc, char **argv)
                 support_test(test_freed_before),
                 support_test(test_refuses),
         };
-        return support_main(argc, argv, "callbacks", tests, array_length(tests), 100);
+        return tasks_main(argc, argv, "callbacks", tests, array_length(tests), 100);
 }

@@ -327,5 +327,5 @@ int main(int argc, char **argv)
                 support_test(test_messages),
                 support_test(test_reports),
         };
-        return support_main(argc, argv, "cancel", tests, array_length(tests), 120);
+        return tasks_main(argc, argv, "cancel", tests, array_length(tests), 120);
 }

@@ -640,5 +640,5 @@ int main(int argc, char **argv)
                 support_test(test_freed_with_results_in_them),
                 support_test(test_refuses),
         };
-        return support_main(argc, argv, "completions", tests, array_length(tests), 100);
+        return tasks_main(argc, argv, "completions", tests, array_length(tests), 100);
 }

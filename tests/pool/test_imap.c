@@ -552,5 +552,5 @@ int main(int argc, char **argv)
                 support_test(test_freed_in_the_middle),
                 support_test(test_refuses),
         };
-        return support_main(argc, argv, "imap", tests, array_length(tests), 100);
+        return tasks_main(argc, argv, "imap", tests, array_length(tests), 100);
 }

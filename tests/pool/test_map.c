@@ -389,5 +389,5 @@ int main(int argc, char **argv)
                 support_test(test_terminated_broken_freed),
                 support_test(test_refuses),
         };
-        return support_main(argc, argv, "map", tests, array_length(tests), 60);
+        return tasks_main(argc, argv, "map", tests, array_length(tests), 60);
 }

@@ -381,7 +381,7 @@ static void test_the_keeper_is_killed(void **state)
                 await_workers(pool, pids);
                 pid_t keeper = support_parent_of(pids[0]);
                 assert_true(keeper > 1 && keeper != getpid());
-                assert_int_equal(support_parent_of(keeper), getpid());
+                assert_int_equal(tasks_host_of(keeper), getpid());
                 int64_t start = support_now_ms();
                 kill(keeper, SIGKILL);
                 for (int i = 0; i < 2; i++)
@@ -430,7 +430,7 @@ static void test_the_host_is_killed(void **state)
                 assert_true(check_reaches(&tasks_page->number, 1, CHECK_HANG_MS));
                 if (busy)
                         assert_true(check_reaches(&tasks_page->started, 3, CHECK_HANG_MS));
-                assert_int_equal(support_parent_of(tasks_page->pids[0]), host);
+                assert_int_equal(tasks_host_of(tasks_page->pids[0]), host);
                 int64_t start = support_now_ms();
                 kill(host, SIGKILL);
                 for (int i = 0; i < 4; i++)
@@ -505,7 +505,7 @@ static int use_a_pool(void *arg)
                         require_int(brood_pool_join(pool, CHECK_HANG_MS), 0);
                 }
                 brood_pool_free(pool);
-                require_int(support_count_children(getpid()), 0);
+                require_int(tasks_count_children(), 0);
         }
         /* The host's own child is the host's. */
         sigaction(SIGCHLD, NULL, &after);
@@ -555,7 +555,7 @@ static int make_with_few_processes(void *arg)
                         require(pool == NULL);
                 }
                 brood_pool_free(pool);
-                require_int(support_count_children(getpid()), 0);
+                require_int(tasks_count_children(), 0);
                 if (limit > 1 && r < 0)
                         require_int(support_count_descriptors(), descriptors);
         }
@@ -581,6 +581,7 @@ static void test_no_more_descriptors(void **state)
 {
         (void)state;
         brood_pool_free(make_pool(1));
+        assert_int_equal(tasks_count_children(), 0);
         int descriptors = support_count_descriptors();
         struct rlimit before, limit;
         assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
@@ -604,7 +605,7 @@ static void test_no_more_descriptors(void **state)
                 refused++;
                 assert_int_equal(r, -EMFILE);
                 assert_null(pool);
-                assert_int_equal(support_count_children(getpid()), 0);
+                assert_int_equal(tasks_count_children(), 0);
                 assert_int_equal(support_count_descriptors(), descriptors);
         }
         assert_true(refused > 0);
@@ -698,5 +699,5 @@ int main(int argc, char **argv)
                 support_test(test_max_tasks),
                 support_test(test_memory),
         };
-        return support_main(argc, argv, "pool deaths", tests, array_length(tests), 120);
+        return tasks_main(argc, argv, "pool deaths", tests, array_length(tests), 120);
 }

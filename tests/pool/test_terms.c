@@ -436,5 +436,5 @@ int main(int argc, char **argv)
                 support_test(test_limits_and_retries),
                 support_test(test_bad_terms),
         };
-        return support_main(argc, argv, "terms", tests, array_length(tests), 120);
+        return tasks_main(argc, argv, "terms", tests, array_length(tests), 120);
 }

@@ -49,6 +49,7 @@ static brood_pool *make_pool_with_state(int processes, size_t max_tasks_per_chil
         assert_int_equal(brood_pool_new(&pool, &(brood_pool_options){ .processes = processes,
                                                                       .initializer = make_state,
                                                                       .initarg = &number,
+                                                                      .initarg_size = sizeof number,
                                                                       .finalizer = drop_state,
                                                                       .max_tasks_per_child = max_tasks_per_child }),
                          0);
@@ -407,5 +408,5 @@ int main(int argc, char **argv)
                 support_test(test_tasks_that_close_all_descriptors),
                 support_test(test_other_bad_tasks),
         };
-        return support_main(argc, argv, "workers", tests, array_length(tests), 120);
+        return tasks_main(argc, argv, "workers", tests, array_length(tests), 120);
 }

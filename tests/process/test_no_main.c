@@ -4,6 +4,7 @@
  */
 #include "support.h"
 
+#include <brood/pool.h>
 #include <brood/process.h>
 
 #include <errno.h>
@@ -35,8 +36,23 @@ static void test_without_brood_main(void **state)
         brood_process_free(p);
 }
 
+static void test_pool_without_brood_main(void **state)
+{
+        (void)state;
+        brood_pool *untouched = (void *)0x10, *pool = untouched;
+        for (int method = BROOD_START_SPAWN; method <= BROOD_START_FORKSERVER; method++) {
+                assert_int_equal(brood_pool_new(&pool, &(brood_pool_options){ .start_method = method }), -ENOTSUP);
+                assert_ptr_equal(pool, untouched);
+        }
+        assert_int_equal(brood_pool_new(&pool, &(brood_pool_options){ .start_method = BROOD_START_FORK }), 0);
+        brood_pool_free(pool);
+}
+
 int main(int argc, char **argv)
 {
-        static const struct CMUnitTest tests[] = { support_test(test_without_brood_main) };
-        return support_main(argc, argv, "no_main", tests, 1, 60);
+        static const struct CMUnitTest tests[] = {
+                support_test(test_without_brood_main),
+                support_test(test_pool_without_brood_main),
+        };
+        return support_main(argc, argv, "no_main", tests, sizeof tests / sizeof *tests, 60);
 }
