@@ -279,8 +279,8 @@ int worker_enter(const brood_pool *pool, pid_t keeper, const struct sigaction *s
 bool worker_initialize(const brood_pool *pool, struct worker_slot *slot);
 int worker_work(brood_pool *pool, const struct employment *employment);
 
-/* In a worker: call a user's function (a pointer of the host's, as a number) and check what it returned.  It may have forked, and returned in the
- * child as well: that is no worker, and ends here. */
+/* In a worker: call a user's function (a pointer of the host's, as a number) and check what it returned.  It may have forked, and
+ * returned in the child as well: that is no worker, and ends here. */
 int64_t worker_call(uint64_t function, const void *arg, size_t size, void *out, size_t room);
 
 /* The keeper cannot do its work: tell the host; the exit code. */

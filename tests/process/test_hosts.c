@@ -434,7 +434,9 @@ static int start_beside_threads(void *arg)
                 if (r != 0 || code != 7)
                         fprintf(stderr, "child %d, detached %d: exitcode() is %d, code %d\n", i, options.detached, r,
                                 code);
-                ask((r == 0 && code == 7) || (r == -ENODATA && (setting != SETTING_DEFAULT || options.detached)));
+                /* -EAGAIN: whoever adopts the detached has not reaped it in the time for which join() waits for that. */
+                ask((r == 0 && code == 7) || (r == -ENODATA && (setting != SETTING_DEFAULT || options.detached)) ||
+                    (r == -EAGAIN && options.detached));
                 brood_process_free(p);
         }
         atomic_store(&spinning, false);
