@@ -325,8 +325,7 @@ static int keep(struct keeper *keeper)
 
 static int prepare(struct keeper *keeper)
 {
-        /* Not cleared, so that only those pages are touched that are used. */
-        keeper->posts = malloc(BROOD_POOL_PROCESSES_LIMIT * sizeof *keeper->posts);
+        keeper->posts = calloc(BROOD_POOL_PROCESSES_LIMIT, sizeof *keeper->posts);
         keeper->fds = malloc((AT_WORKERS + BROOD_POOL_PROCESSES_LIMIT) * sizeof(int));
         keeper->ready = malloc(AT_WORKERS + BROOD_POOL_PROCESSES_LIMIT);
         if (keeper->posts == NULL || keeper->fds == NULL || keeper->ready == NULL)
