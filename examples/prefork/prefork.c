@@ -175,7 +175,9 @@ static void note_death(struct parent *self, int index)
         struct slot *slot = &self->server.slots[index];
         int exitcode = BROOD_EXITCODE_UNKNOWN;
         brood_process_exitcode(slot->process, &exitcode);
-        uint64_t lost = brood_atomic_exchange(&score_of(&self->server, index)->open, 0);
+        struct score *score = score_of(&self->server, index);
+        uint64_t lost = brood_atomic_exchange(&score->open, 0);
+        brood_atomic_store(&score->pid, 0);
         if (self->stopping && exitcode == 0)
                 return;
         self->failed = self->failed || self->stopping;

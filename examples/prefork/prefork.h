@@ -26,13 +26,13 @@
 
 #define WORKERS_MAX 64
 
-/* What a slot's workers have done, one after the other.  Written by the worker (but `open`, which its parent clears when it has
- * died), read by everybody. */
+/* What a slot's workers have done, one after the other.  Written by the worker (but `open` and `pid`, which its parent clears when
+ * it has died), read by everybody. */
 struct score {
         uint64_t connections, requests, bytes;
         uint64_t open;     /* connections now */
         uint64_t log_lost; /* lines that found the queue full */
-        int64_t pid;       /* of the one that was ready last */
+        int64_t pid;       /* 0: none is ready */
 };
 
 /* What the parent has seen. */
