@@ -76,6 +76,7 @@ static struct page {
         struct step_mark mark; /* ended: the worker finalizes */
         struct verdict verdict;
         atomic_int gate, looking;
+        atomic_int stepped; /* the victim's pid, while it is */
         atomic_int begun[TASKS + 1], finished[TASKS + 1];
 } * page;
 
@@ -114,6 +115,8 @@ static void finalize(void *arg)
 {
         (void)arg;
         atomic_store(&page->mark.ended, 1);
+        if (atomic_load(&page->stepped) == getpid())
+                raise(SIGSTOP); /* so it cannot run past the tracer */
 }
 
 /* ---- a scene ---- */
@@ -244,6 +247,7 @@ static void scene_begin(struct scene *scene, const struct play *play)
         if (play->asleep)
                 assert_true(support_until(is_asleep, scene, CHECK_HANG_MS));
         assert_true(step_attach(scene->victim));
+        atomic_store(&page->stepped, scene->victim);
         for (int i = 0; i < TASKS; i++)
                 hand_in(scene, i);
         if (play->closed)
@@ -262,6 +266,7 @@ static void strike(struct scene *scene)
         scene->canceled = -EALREADY;
         if (play->strike != KILL)
                 scene->canceled = brood_result_cancel(scene->ones[0].result, true);
+        atomic_store(&page->stepped, 0);
         if (play->strike == CANCEL_AND_LET_GO)
                 step_detach(scene->victim);
         else
