@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * insight.c: what it costs to look into a pool of two workers: batches of tasks in one that is looked into, and in one that is
- * not, in turn; the median of the one over that of the other.
+ * not, in turn; the median of how much longer the one takes than the other before it.
  *
  *     timed         no-op tasks, options.timed
  *     traced        no-op tasks, options.trace_tasks
@@ -92,15 +92,15 @@ static uint64_t run_batch(brood_pool *pool, brood_task_function function, uint64
 
 static int compare(const void *a, const void *b)
 {
-        uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+        double x = *(const double *)a, y = *(const double *)b;
 
         return x < y ? -1 : x > y;
 }
 
-static uint64_t median(uint64_t *times, uint64_t count)
+static double median(double *ratios, uint64_t count)
 {
-        qsort(times, count, sizeof *times, compare);
-        return times[count / 2];
+        qsort(ratios, count, sizeof *ratios, compare);
+        return ratios[count / 2];
 }
 
 int main(int argc, char **argv)
@@ -115,16 +115,16 @@ int main(int argc, char **argv)
         brood_task_function function = computes ? compute : next_number;
         uint64_t batch = computes ? BATCH / BATCH_SHORT_BY : BATCH;
         uint64_t rounds = (o.count + batch - 1) / batch;
-        uint64_t *with = bench_shared(rounds * sizeof *with), *without = bench_shared(rounds * sizeof *without);
+        double *ratios = bench_shared(rounds * sizeof *ratios);
         brood_pool *plain = pool_start(false, 0), *watched = pool_start(timed, timed ? 0 : TRACE);
 
         run_batch(plain, function, batch);
         run_batch(watched, function, batch);
         for (uint64_t i = 0; i < rounds; i++) {
-                without[i] = run_batch(plain, function, batch);
-                with[i] = run_batch(watched, function, batch);
+                double without = (double)run_batch(plain, function, batch);
+                ratios[i] = (double)run_batch(watched, function, batch) / without;
         }
-        bench_report("pool", &o, (double)median(with, rounds) / (double)median(without, rounds), "times");
+        bench_report("pool", &o, median(ratios, rounds), "times");
         pool_stop(plain, (rounds + 1) * batch);
         pool_stop(watched, (rounds + 1) * batch);
         return 0;

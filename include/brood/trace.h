@@ -9,9 +9,9 @@
  *
  * The file is for ui.perfetto.dev, chrome://tracing, and whatever else reads Chrome's trace format.  Each worker's number has a
  * row, with a box for each try of a task, from when it was begun until its function returned, or until the keeper saw its
- * worker's death.  A task that is running is a box until now.  Of each, the file tells: the task, the worker's pid, which
- * try it was, its outcome and error, and when it was handed in.  A box's name is the function: the module that holds it and
- * the distance from its beginning, as addr2line(1) takes it.
+ * worker's death, or the pool's end.  A task that is running is a box until now.  Of each, the file tells: the task, the
+ * worker's pid, which try it was, its outcome and error, and when it was handed in.  A box's name is the function: the module
+ * that holds it and the distance from its beginning, as addr2line(1) takes it.
  *
  * A pool that is not traced pays nothing for it.  In one that is, the clock is read as for options.timed, and 64 bytes are
  * written for each task, in memory that the pool has from the start: 64 bytes times trace_tasks for each worker.

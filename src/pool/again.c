@@ -105,6 +105,8 @@ static int error_of(int outcome)
 {
         if (outcome == BROOD_OUTCOME_CANCELED)
                 return -ECANCELED;
+        if (outcome == BROOD_OUTCOME_BROKEN)
+                return -EPIPE;
         return outcome == BROOD_OUTCOME_TIME || outcome == BROOD_OUTCOME_CPU ? -ETIME : -EOWNERDEAD;
 }
 
@@ -137,29 +139,38 @@ static void report(struct keeper *keeper, const struct post *post, struct task *
                  exchange_seq_cst(&task->state, task_state(task_generation(state), TASK_DONE, post->number)));
 }
 
-/* In the trace, this try ends so, whatever comes of the task. */
-static void record_death(brood_pool *pool, const struct post *post, const struct task *task, uint64_t ticket,
-                         uint64_t state, const brood_process_report *death)
+/* Whether the task of a ticket is RUNNING under this number; and whether a worker of this number, which has the ticket, has
+ * not brought it to DONE. */
+static bool is_running(uint64_t state, uint64_t ticket, uint32_t number)
 {
-        int outcome = outcome_of(post, state, death);
-
-        insight_record_death(pool, post->number, task,
-                             &(struct try_end){
-                                 .ticket = ticket,
-                                 .worker = (uint32_t)death->pid,
-                                 .outcome = outcome,
-                                 .error = error_of(outcome),
-                             });
+        return task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_RUNNING &&
+               task_worker(state) == number;
 }
 
-/* Whether the task of a ticket is one that a worker of this number, which has it, has not brought to DONE. */
 static bool is_undone(uint64_t state, uint64_t ticket, uint32_t number)
 {
         enum task_kind kind = task_kind(state);
 
-        return task_generation(state) == ticket_generation(ticket) &&
-               (kind == TASK_QUEUED || (kind == TASK_RUNNING && task_worker(state) == number) ||
-                (kind == TASK_DONE && task_worker(state) != number));
+        return is_running(state, ticket, number) ||
+               (task_generation(state) == ticket_generation(ticket) &&
+                (kind == TASK_QUEUED || (kind == TASK_DONE && task_worker(state) != number)));
+}
+
+/* In the counters and in the trace, this try has ended as the worker said, or else so. */
+static void settle(brood_pool *pool, uint32_t number, uint64_t ticket, pid_t worker, int outcome)
+{
+        struct task *task = ticket_task(pool, ticket);
+        uint64_t state = load_seq_cst(&task->state);
+
+        counts_settle(&pool->workers[number].counts, !is_undone(state, ticket, number));
+        if (insight_on(pool) && is_running(state, ticket, number))
+                insight_record_death(pool, number, task,
+                                     &(struct try_end){
+                                         .ticket = ticket,
+                                         .worker = (uint32_t)worker,
+                                         .outcome = outcome,
+                                         .error = error_of(outcome),
+                                     });
 }
 
 void again_or_report(struct keeper *keeper, const struct post *post, uint64_t ticket, const brood_process_report *death)
@@ -167,17 +178,22 @@ void again_or_report(struct keeper *keeper, const struct post *post, uint64_t ti
         struct task *task = ticket_task(keeper->pool, ticket);
         uint64_t state = load_seq_cst(&task->state);
 
-        counts_settle(&keeper->pool->workers[post->number].counts, !is_undone(state, ticket, post->number));
+        settle(keeper->pool, post->number, ticket, death->pid, outcome_of(post, state, death));
         /* Otherwise it had not begun it, or had ended it. */
-        if (task_generation(state) == ticket_generation(ticket) && task_kind(state) == TASK_RUNNING &&
-            task_worker(state) == post->number) {
-                if (insight_on(keeper->pool))
-                        record_death(keeper->pool, post, task, ticket, state, death);
-                if (!try_again(keeper, task, ticket, state))
-                        report(keeper, post, task, state, death);
-        }
+        if (is_running(state, ticket, post->number) && !try_again(keeper, task, ticket, state))
+                report(keeper, post, task, state, death);
         /* In any case: it may have ended the task and died before it told those who asked. */
         ended_note_death(keeper->pool, task, ticket, post->number);
+}
+
+void again_abandon(const struct keeper *keeper, uint32_t number)
+{
+        const struct worker_slot *slot = &keeper->pool->workers[number];
+        uint64_t ticket = load_acquire(&slot->task);
+
+        if (ticket != 0)
+                settle(keeper->pool, number, ticket, (pid_t)load_relaxed(&slot->pid),
+                       keeper->broken ? BROOD_OUTCOME_BROKEN : BROOD_OUTCOME_CANCELED);
 }
 
 /* Whether an entry is of the attempt that its task waits for.  One that was canceled meanwhile ends here. */

@@ -227,8 +227,11 @@ static void kill_workers(struct keeper *keeper)
                 if (keeper->posts[i].process != NULL)
                         brood_process_kill(keeper->posts[i].process);
         for (uint32_t i = 0; i < keeper->count; i++) {
+                if (keeper->posts[i].process == NULL)
+                        continue;
                 brood_process_free(keeper->posts[i].process);
                 keeper->posts[i].process = NULL;
+                again_abandon(keeper, i);
                 if (insight_on(keeper->pool))
                         insight_death(keeper->pool, i);
         }

@@ -81,6 +81,9 @@ int template_run(void *keeper);
 void again_or_report(struct keeper *keeper, const struct post *post, uint64_t ticket,
                      const brood_process_report *death);
 
+/* The pool is over, and this worker was killed for it: what it ran ends with the pool, in the trace too. */
+void again_abandon(const struct keeper *keeper, uint32_t number);
+
 /* A worker has ended that was started for this ticket: if it never began the task, the next one is to. */
 void again_give_back(struct keeper *keeper, uint64_t ticket);
 

@@ -189,6 +189,27 @@ static void test_of_a_broken_pool(void **state)
         brood_pool_free(pool);
 }
 
+/* What ran when it was terminated has ended with it. */
+static void test_of_a_terminated_pool(void **state)
+{
+        (void)state;
+        tasks_begin();
+        brood_pool *pool = make_traced_pool(2, 100);
+        for (int i = 0; i < 5; i++)
+                assert_int_equal(brood_pool_apply_async(pool, NULL, gated_task, &i, sizeof i), 0);
+        assert_true(check_reaches(&tasks_page->started, 2, CHECK_HANG_MS));
+        assert_trace(pool, "tries=0", "running=2");
+        assert_int_equal(brood_pool_terminate(pool), 0);
+        assert_int_equal(brood_pool_join(pool, CHECK_HANG_MS), 0);
+        assert_trace(pool, "tries=2", "canceled=2", "running=0", "lost=0");
+        brood_pool_statistics s;
+        assert_int_equal(brood_pool_stats(pool, &s), 0);
+        assert_int_equal(s.ended, 0);
+        assert_int_equal(s.waiting, 5);
+        brood_pool_free(pool);
+        tasks_finish();
+}
+
 struct killer {
         brood_pool *pool;
         atomic_int stop;
@@ -322,6 +343,7 @@ int main(int argc, char **argv)
                 support_test(test_in_a_forked_child),
                 support_test(test_killed_at_each_instruction),
                 support_test(test_of_a_broken_pool),
+                support_test(test_of_a_terminated_pool),
                 support_test(test_workers_are_killed),
         };
         return support_main(argc, argv, "trace", tests, array_length(tests), 120);
