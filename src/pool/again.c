@@ -176,7 +176,7 @@ static int level_of(brood_pool *pool, uint64_t ticket)
 void again_deliver(struct keeper *keeper)
 {
         struct again *again = &keeper->again;
-        int64_t now = again->count > 0 ? clock_now() : 0;
+        int64_t now = again->looked = again->count > 0 ? clock_now() : 0;
 
         for (size_t i = 0; i < again->count;) {
                 struct retry *entry = &again->entries[i];
@@ -213,10 +213,11 @@ uint64_t again_take(struct keeper *keeper)
 int64_t again_next(const struct keeper *keeper)
 {
         const struct again *again = &keeper->again;
-        int64_t now = again->count > 0 ? clock_now() : 0, next = DEADLINE_NEVER;
+        int64_t next = DEADLINE_NEVER;
 
+        /* Not more than now: what has become due since must not be passed over. */
         for (size_t i = 0; i < again->count; i++)
-                if (again->entries[i].when > now && again->entries[i].when < next)
+                if (again->entries[i].when > again->looked && again->entries[i].when < next)
                         next = again->entries[i].when;
         return next;
 }

@@ -25,6 +25,7 @@ struct again {
                 uint32_t attempt; /* task.retried; if that is another, the task has been begun meanwhile */
         } * entries;
         size_t count, room;
+        int64_t looked; /* when it was last looked at what is due */
 };
 
 /* Of a warm pool (pool/warm.c). */
@@ -87,7 +88,7 @@ void again_deliver(struct keeper *keeper);
 /* A ticket that is due, for a worker that is started for it; 0: none. */
 uint64_t again_take(struct keeper *keeper);
 
-/* When the next one that is not due yet will be; DEADLINE_NEVER. */
+/* When the next one will be due that was not yet when again_deliver() looked; DEADLINE_NEVER. */
 int64_t again_next(const struct keeper *keeper);
 
 void again_drop(struct again *again);
