@@ -274,6 +274,7 @@ int64_t again_next(const struct keeper *keeper)
         const struct again *again = &keeper->again;
         int64_t next = DEADLINE_NEVER;
 
+        /* Not more than now: what has become due since must not be passed over. */
         for (size_t i = 0; i < again->count; i++)
                 if (again->entries[i].when > again->looked && again->entries[i].when < next)
                         next = again->entries[i].when;

@@ -33,10 +33,11 @@ static void ring(const struct newborn *newborn)
 /* What became of the birth; false: it is not awaited any more. */
 static bool answer(const struct newborn *newborn, uint32_t pid)
 {
-        uint64_t open = birth_make(newborn->birth, 0);
+        atomic_u64 *birth = &newborn->keeper->pool->shared->warm.birth;
 
-        if (!cas_u64(&newborn->keeper->pool->shared->warm.birth, open, birth_make(newborn->birth, pid)))
+        if (!cas_u64(birth, birth_make(newborn->birth, 0), birth_make(newborn->birth, pid)))
                 return false;
+        futex_wake(futex_low_half(birth), 1); /* the template */
         ring(newborn);
         return true;
 }
