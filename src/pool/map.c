@@ -194,8 +194,10 @@ static size_t automatic_chunksize(const brood_pool *pool, const brood_map_option
         enum { CHUNKS_EACH = 4, CHUNK_BYTES_MOST = 1 << 20 };
         size_t fair = (options->count - 1) / ((size_t)load_relaxed(&pool->processes) * CHUNKS_EACH) + 1;
         size_t bytes = (items->records == NULL ? items->size : 0) + options->result_size;
-        size_t most = bytes < CHUNK_BYTES_MOST ? CHUNK_BYTES_MOST / (bytes + 1) : 1;
+        size_t most = bytes > 0 ? CHUNK_BYTES_MOST / bytes : fair;
 
+        if (most == 0)
+                return 1;
         return fair < most ? fair : most;
 }
 
