@@ -22,8 +22,8 @@ struct identity {
 /* Who the calling process is. */
 struct identity identity_self(void);
 
-/* The same without the start time, which takes a look into /proc: for a process whose parent sees to it, before it forks again, that
- * the pid stands nowhere any more once the process has ended. */
+/* The same without the start time, which takes a look into /proc: for a process whose parent sees to it, before it forks again,
+ * that the pid stands nowhere any more once the process has ended. */
 struct identity identity_self_watched(void);
 
 /* Whether that process lives.  False is a proof of its death (a zombie is dead: it runs no instruction any more).  A process

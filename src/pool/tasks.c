@@ -222,9 +222,9 @@ static void fill_in(brood_result *result, const struct order *order, const struc
                 memcpy(region_at(region, offset), order->arg, order->arg_size * (order->items > 0 ? order->items : 1));
 }
 
-/* Put the ticket of a task that is QUEUED into the ring of its priority.  That has a place for every task there can be, so that this
- * does not wait for a worker; but for the moment in which a dead one's stale ticket takes up a place, and that may be the pool's
- * last. */
+/* Put the ticket of a task that is QUEUED into the ring of its priority.  That has a place for every task there can be, so that
+ * this does not wait for a worker; but for the moment in which a dead one's stale ticket takes up a place, and that may be the
+ * pool's last. */
 static int put_ticket(brood_pool *pool, int priority, uint64_t ticket)
 {
         enum { LOOK_MS = 100 };
