@@ -66,8 +66,11 @@ static bool spin(struct ring *ring, const struct side *side, size_t size, uint32
         for (uint32_t i = 0, most = load_relaxed(&ring->spin.length); i < most; i++) {
                 if (i % TURN_LOOK == 0)
                         turn_stand_back(turn, plea, deadline);
-                if (spin_offers(i))
+                if (spin_offers(i)) {
                         turn_ask(turn, plea, &wait, (uint32_t)(position_count(ring, sight->at) / SAMPLE));
+                        if (load_relaxed(&ring->shared->control) & CONTROL_CLOSED)
+                                return false; /* little will come any more */
+                }
                 spin_pause(&ring->spin, i);
                 if (sight->slot != NULL && load_relaxed(&sight->slot->state) == sight->state)
                         continue;
