@@ -53,9 +53,11 @@ struct run {
         struct books books;
 };
 
+static brood_progress *progress; /* NULL: nobody sees it */
+
 _Noreturn static void fail(const char *what, int r)
 {
-        progress_clear();
+        brood_progress_clear(progress);
         fprintf(stderr, "casualties: %s: %s\n", what, brood_strerror(r));
         exit(2);
 }
@@ -243,15 +245,19 @@ static void decode_all(struct run *run)
 {
         size_t window = (size_t)brood_pool_processes(run->pool) * TASKS_PER_WORKER;
         run->again = allocate(window, sizeof(char **));
+        /* If that fails, nobody sees it. */
+        brood_progress_new(&progress, &(brood_progress_options){ .label = "files", .total = run->books.files });
         for (;;) {
                 fill_pool(run, window);
                 if (run->in_pool == 0)
                         break;
                 take_one(run);
-                strike(run, run->books.decoded + run->books.failed + run->books.casualties);
-                progress_show(&run->books);
+                size_t lost = run->books.failed + run->books.casualties;
+                strike(run, run->books.decoded + lost);
+                brood_progress_update(progress, run->books.decoded + lost, lost);
         }
-        progress_clear();
+        brood_progress_free(progress);
+        progress = NULL;
 }
 
 /* ---- the run ---- */

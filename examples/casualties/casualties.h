@@ -72,8 +72,4 @@ int books_enter(struct books *books, const char *path, brood_result *result);
 void books_print(struct books *books, double seconds, int processes);
 void books_free(struct books *books);
 
-/* How far it is, on stderr if that is a terminal: the one place to hang a better display into. */
-void progress_show(const struct books *books);
-void progress_clear(void);
-
 #endif

@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 /* ---- the books ---- */
 
@@ -67,36 +65,6 @@ void books_free(struct books *books)
 {
         free(books->endings);
         *books = (struct books){ 0 };
-}
-
-/* ---- progress ---- */
-
-static int64_t milliseconds(void)
-{
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static bool progress_is_shown;
-
-void progress_show(const struct books *books)
-{
-        static int64_t next;
-        int64_t now = milliseconds();
-        if (now < next || !isatty(STDERR_FILENO))
-                return;
-        next = now + 100;
-        progress_is_shown = true;
-        fprintf(stderr, "\r%zu of %zu files, %zu failed, %zu casualties ",
-                books->decoded + books->failed + books->casualties, books->files, books->failed, books->casualties);
-}
-
-void progress_clear(void)
-{
-        if (progress_is_shown)
-                fputs("\r\033[K", stderr);
-        progress_is_shown = false;
 }
 
 /* ---- the report ---- */
