@@ -41,7 +41,6 @@ static int run_worker(void *arg)
                                             .keeper = keeper->pid,
                                             .sigchld = &keeper->host_sigchld,
                                             .ticket = post->given,
-                                            .events = descriptor_id(keeper->pool->bell),
                                         });
 }
 

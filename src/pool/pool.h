@@ -266,7 +266,6 @@ struct employment {
         pid_t keeper;
         const struct sigaction *sigchld; /* the host's */
         uint64_t ticket;                 /* of the task that it is to begin with; 0: none */
-        int64_t events; /* what the pool's two events are behind, seen before any function of the user's has run */
 };
 
 /* The keeper's and a worker's whole life.  `pool` is the forked copy of the host's handle, or the keeper's own (pool/start.h). */

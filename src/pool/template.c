@@ -17,8 +17,7 @@ enum { LOOK_MS = 10 };
 struct newborn {
         struct keeper *keeper; /* in our copy of its memory */
         uint32_t birth;
-        int64_t events,
-            line; /* what the pool's events and the keeper's line are behind, before the initializer has run */
+        int64_t line; /* what the keeper's line is behind, before the initializer has run */
 };
 
 /* The initializer may have closed it; then the keeper looks by itself. */
@@ -26,7 +25,7 @@ static void ring(const struct newborn *newborn)
 {
         int doorbell = newborn->keeper->pool->doorbell;
 
-        if (descriptor_id(doorbell) == newborn->events)
+        if (eventfd_is_marked(doorbell))
                 eventfd_raise(doorbell);
 }
 
@@ -82,7 +81,6 @@ static int run_newborn(void *arg)
                 .number = warm->worker,
                 .keeper = keeper->pid,
                 .ticket = warm->ticket,
-                .events = newborn->events,
         };
 
         child_set_name("brood-worker");
@@ -127,7 +125,6 @@ int template_run(void *arg)
         struct pool_shared *shared = keeper->pool->shared;
         struct newborn newborn = {
                 .keeper = keeper,
-                .events = descriptor_id(keeper->pool->doorbell),
                 .line = descriptor_id(keeper->warm.line.read_end),
         };
 
