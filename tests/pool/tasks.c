@@ -260,3 +260,16 @@ void check_value(brood_result *result, int wanted)
         assert_int_equal(value, wanted);
         brood_result_free(result);
 }
+
+int kill_workers_at_random(void *arg)
+{
+        struct workers_killer *killer = arg;
+        while (!atomic_load(&killer->stop)) {
+                pid_t pids[3];
+                int n = brood_pool_workers(killer->pool, pids, 3);
+                if (n == 3 && kill(pids[check_random(&killer->seed, 2)], SIGKILL) == 0)
+                        killer->kills++;
+                usleep((useconds_t)(300 + check_random(&killer->seed, 2000)));
+        }
+        return 0;
+}

@@ -78,4 +78,14 @@ brood_result *submit_terms(brood_pool *pool, const brood_task_options *options);
 void check_failure(brood_result *result, int error, brood_outcome outcome, int exitcode);
 void check_value(brood_result *result, int wanted);
 
+/* For check_thread_start(): until `stop`, kills one of a pool's three workers every millisecond or so, if all are there: a
+ * worker that always dies before it is ready would break the pool. */
+struct workers_killer {
+        brood_pool *pool;
+        atomic_int stop;
+        uint64_t seed;
+        int kills;
+};
+int kill_workers_at_random(void *arg);
+
 #endif

@@ -358,27 +358,6 @@ static void test_time_of_a_task_with_terms(void **state)
 
 /* ---- killed ---- */
 
-struct killer {
-        brood_pool *pool;
-        atomic_int stop;
-        uint64_t seed;
-        int kills;
-};
-
-static int kill_workers(void *arg)
-{
-        struct killer *killer = arg;
-        while (!atomic_load(&killer->stop)) {
-                pid_t pids[3];
-                int n = brood_pool_workers(killer->pool, pids, 3);
-                /* Not all: a worker that always dies before it is ready would break the pool. */
-                if (n == 3 && kill(pids[check_random(&killer->seed, 2)], SIGKILL) == 0)
-                        killer->kills++;
-                usleep((useconds_t)(300 + check_random(&killer->seed, 2000)));
-        }
-        return 0;
-}
-
 /* Workers are killed at any moment, and yet the books say what the host has seen. */
 static void test_workers_are_killed(void **state)
 {
@@ -386,9 +365,9 @@ static void test_workers_are_killed(void **state)
         enum { TASKS = 2000, ROUNDS = 600 };
         static brood_result *results[TASKS];
         uint64_t wanted[BROOD_STATISTICS_OUTCOMES] = { 0 }, submitted = 0;
-        struct killer killer = { .pool = make_timed_pool(3), .seed = support_random(UINT64_MAX) };
+        struct workers_killer killer = { .pool = make_timed_pool(3), .seed = support_random(UINT64_MAX) };
         struct check_thread thread;
-        check_thread_start(&thread, kill_workers, &killer);
+        check_thread_start(&thread, kill_workers_at_random, &killer);
         for (int round = 0, rounds = support_rounds(ROUNDS); round < rounds; round++) {
                 for (int i = 0; i < TASKS; i++, submitted++)
                         results[i] = submit_task(killer.pool, .function = i % 5 ? echo_task : fail_task, .arg = &i,

@@ -210,24 +210,6 @@ static void test_of_a_terminated_pool(void **state)
         tasks_finish();
 }
 
-struct killer {
-        brood_pool *pool;
-        atomic_int stop;
-        uint64_t seed;
-};
-
-static int kill_workers(void *arg)
-{
-        struct killer *killer = arg;
-        while (!atomic_load(&killer->stop)) {
-                pid_t pids[3];
-                if (brood_pool_workers(killer->pool, pids, 3) == 3)
-                        kill(pids[check_random(&killer->seed, 2)], SIGKILL);
-                usleep((useconds_t)(300 + check_random(&killer->seed, 2000)));
-        }
-        return 0;
-}
-
 /* Workers are killed at any moment; the trace has what the counters have. */
 static void test_workers_are_killed(void **state)
 {
@@ -236,9 +218,10 @@ static void test_workers_are_killed(void **state)
         static brood_result *results[TASKS];
         char texts[4][64];
         int rounds = support_rounds(ROUNDS);
-        struct killer killer = { .pool = make_traced_pool(3, TASKS * ROUNDS), .seed = support_random(UINT64_MAX) };
+        struct workers_killer killer = { .pool = make_traced_pool(3, TASKS * ROUNDS),
+                                         .seed = support_random(UINT64_MAX) };
         struct check_thread thread;
-        check_thread_start(&thread, kill_workers, &killer);
+        check_thread_start(&thread, kill_workers_at_random, &killer);
         for (int round = 0; round < rounds; round++) {
                 for (int i = 0; i < TASKS; i++)
                         results[i] = submit_task(killer.pool, .function = i % 5 ? echo_task : fail_task, .arg = &i,
