@@ -95,10 +95,11 @@ CHILD_CODE void child_exit(int code)
 
 int child_die_with_parent(pid_t parent)
 {
-        KEEP_ERRNO;
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-                return -errno;
-        return getppid() == parent ? 0 : -ESRCH;
+        long r = kernel_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+
+        if (r < 0)
+                return (int)r;
+        return kernel_call(SYS_getppid) == parent ? 0 : -ESRCH;
 }
 
 void child_set_environment(const char *const *environment)
@@ -126,5 +127,5 @@ unsigned child_threads(void)
 
 void child_set_name(const char *name)
 {
-        prctl(PR_SET_NAME, name);
+        kernel_call(SYS_prctl, PR_SET_NAME, name);
 }

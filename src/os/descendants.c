@@ -2,6 +2,7 @@
 #include "os/descendants.h"
 #include "os/descriptors.h"
 #include "os/errno.h"
+#include "os/syscall.h"
 
 #include <dirent.h>
 #include <signal.h>
@@ -11,7 +12,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,13 +39,15 @@ pid_t descendants_ended(void)
 
 pid_t descendants_reap(struct ending *ret_ending)
 {
-        KEEP_ERRNO;
         siginfo_t info = { 0 };
         struct rusage usage;
+        long r;
 
-        while (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | __WALL, &usage) < 0)
-                if (errno != EINTR)
-                        return -errno;
+        do
+                r = kernel_call(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | __WALL, &usage);
+        while (r == -EINTR);
+        if (r < 0)
+                return (int)r;
         if (info.si_pid > 0)
                 *ret_ending = ending_of(&info, &usage);
         return info.si_pid;

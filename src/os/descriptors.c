@@ -14,11 +14,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-void descriptor_close(int *fd)
+CHILD_CODE void descriptor_close(int *fd)
 {
-        KEEP_ERRNO;
         if (*fd >= 0)
-                close(*fd);
+                kernel_call(SYS_close, *fd);
         *fd = -1;
 }
 
@@ -36,11 +35,11 @@ CHILD_CODE void descriptors_leave(int *const fds[], size_t count)
                 lowest = fd < lowest ? fd : lowest;
                 highest = fd > highest ? fd : highest;
         }
-        bool closed = open > 1 && (size_t)(highest - lowest) == open - 1 &&
-                      kernel_call(SYS_close_range, lowest, highest, 0, 0, 0) == 0;
+        bool closed =
+            open > 1 && (size_t)(highest - lowest) == open - 1 && kernel_call(SYS_close_range, lowest, highest) == 0;
         for (size_t i = 0; i < count; i++) {
                 if (*fds[i] >= 0 && !closed)
-                        kernel_call(SYS_close, *fds[i], 0, 0, 0, 0);
+                        kernel_call(SYS_close, *fds[i]);
                 *fds[i] = -1;
         }
 }
@@ -89,7 +88,7 @@ void descriptor_set_close(const struct descriptor_set *set)
 
         for (size_t first = next_that(set, 0, true); first < end; first = next_that(set, last, true)) {
                 last = next_that(set, first, false);
-                if (syscall(SYS_close_range, (unsigned)first, (unsigned)last - 1, 0) == 0)
+                if (kernel_call(SYS_close_range, first, last - 1) == 0)
                         continue;
                 for (size_t fd = first; fd < last; fd++)
                         close((int)fd);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/futex.h"
 #include "os/clock.h"
-#include "os/errno.h"
+#include "os/syscall.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449 /* the same number on all architectures since 5.16 */
@@ -31,31 +30,29 @@ void futex_force_fallback(bool force)
 
 int futex_wait(atomic_u32 *word, uint32_t expected, int64_t deadline)
 {
-        KEEP_ERRNO;
         struct timespec at = deadline_timespec(deadline);
-        long r = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected, deadline == DEADLINE_NEVER ? NULL : &at, NULL,
-                         FUTEX_BITSET_MATCH_ANY);
+        long r = kernel_call(SYS_futex, word, FUTEX_WAIT_BITSET, expected, deadline == DEADLINE_NEVER ? NULL : &at,
+                             NULL, FUTEX_BITSET_MATCH_ANY);
 
-        return r < 0 ? -errno : 0;
+        return r < 0 ? (int)r : 0;
 }
 
 int futex_wait_either(atomic_u32 *a, uint32_t expected_a, atomic_u32 *b, uint32_t expected_b, int64_t deadline)
 {
-        KEEP_ERRNO;
         if (!load_relaxed(&waitv_missing)) {
                 struct timespec at = deadline_timespec(deadline);
                 struct waitv_entry entries[2] = {
                         { .value = expected_a, .address = (uintptr_t)a, .flags = WAITV_32 },
                         { .value = expected_b, .address = (uintptr_t)b, .flags = WAITV_32 },
                 };
-                long r =
-                    syscall(SYS_futex_waitv, entries, 2, 0, deadline == DEADLINE_NEVER ? NULL : &at, CLOCK_MONOTONIC);
+                long r = kernel_call(SYS_futex_waitv, entries, 2, 0, deadline == DEADLINE_NEVER ? NULL : &at,
+                                     CLOCK_MONOTONIC);
 
                 if (r >= 0)
                         return 0;
                 /* Sandboxes made before the call answer EPERM, which the call itself never does. */
-                if (errno != ENOSYS && errno != EPERM)
-                        return -errno;
+                if (r != -ENOSYS && r != -EPERM)
+                        return (int)r;
                 store_relaxed(&waitv_missing, 1);
         }
         if (load_seq_cst(b) != expected_b)
@@ -67,8 +64,7 @@ int futex_wait_either(atomic_u32 *a, uint32_t expected_a, atomic_u32 *b, uint32_
 
 int futex_wake(atomic_u32 *word, int count)
 {
-        KEEP_ERRNO;
-        long r = syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+        long r = kernel_call(SYS_futex, word, FUTEX_WAKE, count);
 
         return r < 0 ? 0 : (int)r;
 }

@@ -182,7 +182,7 @@ void memory_unmap(void *memory, size_t size)
 
 CHILD_CODE void memory_leave(void *memory, size_t size)
 {
-        kernel_call(SYS_munmap, (intptr_t)memory, (long)size, 0, 0, 0);
+        kernel_call(SYS_munmap, memory, size);
 }
 
 size_t memory_page_size(void)

@@ -3,12 +3,12 @@
 #include "os/clock.h"
 #include "os/descriptors.h"
 #include "os/errno.h"
+#include "os/syscall.h"
 
 #include <assert.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,16 +35,12 @@ static_assert(sizeof(struct process_info) == 64, "the kernel's PIDFD_INFO_SIZE_V
 
 int pidfd_of(pid_t pid)
 {
-        KEEP_ERRNO;
-        long fd = syscall(SYS_pidfd_open, pid, 0);
-
-        return fd < 0 ? -errno : (int)fd;
+        return (int)kernel_call(SYS_pidfd_open, pid, 0);
 }
 
 int pidfd_signal(int pidfd, int signal)
 {
-        KEEP_ERRNO;
-        return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0 ? -errno : 0;
+        return (int)kernel_call(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);
 }
 
 int pidfd_wait(int pidfd, int64_t deadline)
@@ -122,13 +118,15 @@ struct ending ending_of(const siginfo_t *info, const struct rusage *usage)
 /* The system call, unlike the function, tells what the process has used. */
 static int reap(idtype_t type, id_t id, struct ending *ret_ending)
 {
-        KEEP_ERRNO;
         siginfo_t info = { 0 };
         struct rusage usage;
+        long r;
 
-        while (syscall(SYS_waitid, type, id, &info, WEXITED | WNOHANG | __WALL, &usage) < 0)
-                if (errno != EINTR)
-                        return -errno;
+        do
+                r = kernel_call(SYS_waitid, type, id, &info, WEXITED | WNOHANG | __WALL, &usage);
+        while (r == -EINTR);
+        if (r < 0)
+                return (int)r;
         if (info.si_pid == 0)
                 return -EAGAIN;
         *ret_ending = ending_of(&info, &usage);

@@ -18,7 +18,7 @@ void signals_block_all(sigset_t *ret_before)
 
 CHILD_CODE void signals_restore(const sigset_t *mask)
 {
-        kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (intptr_t)mask, 0, _NSIG / 8, 0);
+        kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, mask, NULL, _NSIG / 8);
 }
 
 void signals_unblock(int signal)
@@ -75,6 +75,8 @@ void signals_default_sigchld(struct sigaction *ret_before)
 
 void signals_restore_sigchld(const struct sigaction *before)
 {
+        if (before->sa_handler == SIG_DFL && !(before->sa_flags & (SA_NOCLDSTOP | SA_NOCLDWAIT)))
+                return; /* as it is */
         sigaction(SIGCHLD, before, NULL);
 }
 
