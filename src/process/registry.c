@@ -87,15 +87,6 @@ static int registry_make(void)
         if (r < 0)
                 goto fail;
         registry.gate = gate;
-        r = registry.poller = poller_new();
-        if (r < 0)
-                goto fail;
-        r = registry.none_left = eventfd_new();
-        if (r < 0)
-                goto fail;
-        r = poller_add(registry.poller, registry.none_left, NULL);
-        if (r < 0)
-                goto fail;
         registry.ended_end = &registry.ended;
         registry.owner = child_pid();
         return 0;
@@ -147,11 +138,29 @@ CHILD_CODE struct registry *registry_in_child(void)
         return &registry;
 }
 
+/* Whoever never waits for any child, such as the keeper of a pool, needs no poller. */
+static int poller_make(struct registry *r)
+{
+        int poller = poller_new(), none_left = eventfd_new();
+        int error = poller < 0 ? poller : none_left < 0 ? none_left : poller_add(poller, none_left, NULL);
+
+        if (error < 0) {
+                descriptor_close(&poller);
+                descriptor_close(&none_left);
+                return error;
+        }
+        r->poller = poller;
+        r->none_left = none_left;
+        return 0;
+}
+
 static int poll_for(struct registry *r, brood_process *process)
 {
         bool by_channel = process->channel >= 0 && !process->orphaned;
-        int error = poller_add(r->poller, by_channel ? process->channel : process->pidfd, process);
+        int error = r->poller < 0 ? poller_make(r) : 0;
 
+        if (error == 0)
+                error = poller_add(r->poller, by_channel ? process->channel : process->pidfd, process);
         process->polled = error == 0;
         if (process->polled && process->running_at != NULL)
                 r->unpolled--;
@@ -338,6 +347,8 @@ void registry_sweep(struct registry *r)
         if (r->running == NULL && r->server == NULL)
                 return;
         (void)registry_poll_all(r); /* those for which there is no room yet are looked for the next time */
+        if (r->poller < 0)
+                return;
         do {
                 n = poller_wait(r->poller, ready, 64, DEADLINE_NOW);
                 int reaped = 0;

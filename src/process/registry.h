@@ -90,7 +90,7 @@ struct registry {
         struct lifeline line;
         int branch;         /* one that is used again and again, by one child at a time */
         int giving;         /* the branch of the child that is being forked */
-        int poller;         /* the pidfds of the running children, named by their handles */
+        int poller;         /* the pidfds of running children, named by their handles; made for the first of them */
         int none_left;      /* an event that wakes brood_wait()s when `waitable` becomes 0; in the poller, named NULL */
         int server_channel; /* to ask the fork server for children */
         int self;           /* our own pidfd, which our children inherit as their parent's... */
