@@ -54,6 +54,11 @@ void ring_leave(struct ring *ring)
                 futex_wake(&ring->inside, INT_MAX);
 }
 
+static bool is_closed(const struct ring *ring)
+{
+        return load_relaxed(&ring->shared->control) & CONTROL_CLOSED;
+}
+
 /* Look again and again, for as long as that has lately been paying; unless others are to go first.  Whether the look was final. */
 static bool spin(struct ring *ring, const struct side *side, size_t size, uint32_t owner, struct sight *sight,
                  int64_t deadline, enum look *seen)
@@ -68,7 +73,7 @@ static bool spin(struct ring *ring, const struct side *side, size_t size, uint32
                         turn_stand_back(turn, plea, deadline);
                 if (spin_offers(i)) {
                         turn_ask(turn, plea, &wait, (uint32_t)(position_count(ring, sight->at) / SAMPLE));
-                        if (load_relaxed(&ring->shared->control) & CONTROL_CLOSED)
+                        if (is_closed(ring))
                                 return false; /* little will come any more */
                 }
                 spin_pause(&ring->spin, i);
@@ -146,18 +151,21 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
         atomic_u32 *word = (atomic_u32 *)(void *)((unsigned char *)ring->shared + side->word);
         int64_t busy_ms = 1;
         int again = SETTLE_MOST;
-        bool fenced = true;
+        bool fenced = true, will_sleep = false;
         uint32_t prepared = 0;
         enum look seen;
 
         sight->patient = deadline != DEADLINE_NOW;
-        if (sight->patient && spin(ring, side, size, owner, sight, deadline, &seen))
+        if (sight->patient && !is_closed(ring) && spin(ring, side, size, owner, sight, deadline, &seen))
                 return look_error(seen, sight);
         for (;;) {
                 /* Who was woken looks first: what it finds needs no preparations. */
                 seen = sight->slept ? side->look(ring, size, owner, sight) : LOOK_NOTHING;
+                bool announced = false;
                 if (!look_is_final(seen)) {
-                        if (sight->patient)
+                        /* A closed ring mostly is at its end, and nobody sleeps; that is known without a fence. */
+                        announced = sight->patient && (will_sleep || !is_closed(ring));
+                        if (announced)
                                 prepared = prepare(ring, word, prepared, &fenced);
                         if (is_over(ring)) {
                                 /* Whoever woke this one meant somebody who takes what there is. */
@@ -187,6 +195,10 @@ int ring_wait(struct ring *ring, const struct side *side, size_t size, uint32_t 
                 int64_t now = clock_now();
                 if (now >= deadline)
                         return -ETIMEDOUT;
+                if (!announced) {
+                        will_sleep = true;
+                        continue;
+                }
                 prepared = sleep_a_slice(ring, word, prepared, fenced, seen, &busy_ms, deadline);
                 sight->slept = true;
                 if (side->trims && clock_now() - now >= SLICE_WATCH_MS * NS_PER_MS &&
