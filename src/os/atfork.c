@@ -21,6 +21,7 @@ static unsigned depth;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int once_result;
+static atomic_u32 hooked; /* it went well */
 static void (*child_functions[CHILD_FUNCTIONS_MAX])(void);
 static size_t child_function_count;
 
@@ -74,13 +75,17 @@ CHILD_CODE static void in_child(void)
 static void once_init(void)
 {
         once_result = -pthread_atfork(take, give_back, in_child);
+        store_release(&hooked, once_result == 0); /* R6: pairs with A6 in process_lock */
 }
 
 int process_lock(void)
 {
-        pthread_once(&once, once_init);
-        if (once_result < 0)
-                return once_result;
+        /* A fresh child that enters the libc's function would pay for it with a page fault. */
+        if (!load_acquire(&hooked)) { /* A6 */
+                pthread_once(&once, once_init);
+                if (once_result < 0)
+                        return once_result;
+        }
         take();
         return 0;
 }
@@ -95,26 +100,34 @@ void atfork_add(void (*function)(void))
         child_functions[child_function_count++] = function;
 }
 
-int process_mark_init(void)
+static int make_page(void)
 {
         KEEP_ERRNO;
+        size_t size = (size_t)sysconf(_SC_PAGESIZE);
+        void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        if (page == MAP_FAILED)
+                return -errno;
+        if (madvise(page, size, MADV_WIPEONFORK) < 0) {
+                int r = -errno;
+                munmap(page, size);
+                return r;
+        }
+        store_release(&process_mark_page, page); /* R5: pairs with A5 in process_mark */
+        return 0;
+}
+
+int process_mark_init(void)
+{
         int r = process_lock();
 
         if (r < 0)
                 return r;
-        if (load_relaxed(&process_mark_page) == &no_mark) {
-                size_t size = (size_t)sysconf(_SC_PAGESIZE);
-                void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-                if (page == MAP_FAILED || madvise(page, size, MADV_WIPEONFORK) < 0)
-                        r = -errno;
-                else
-                        store_release(&process_mark_page, page); /* R5: pairs with A5 in process_mark */
-                if (r < 0 && page != MAP_FAILED)
-                        munmap(page, size);
-        }
-        if (r == 0 && process_mark() == 0)
-                store_relaxed(load_relaxed(&process_mark_page), ++last_mark);
+        if (load_relaxed(&process_mark_page) == &no_mark)
+                r = make_page();
+        /* Not by looking first: in a fresh child the page would be made twice, to be read and to be written. */
+        if (r == 0 && cas_u64(load_relaxed(&process_mark_page), 0, last_mark + 1))
+                last_mark++;
         process_unlock();
         return r;
 }

@@ -15,6 +15,7 @@
 #include "os/probe.h"
 #include "os/robust.h"
 #include "os/signals.h"
+#include "os/syscall.h"
 #include "pool/ended.h"
 #include "pool/groups.h"
 #include "pool/urgent.h"
@@ -24,6 +25,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
         INITIALIZER_DEATHS_MOST = 3, /* and one for each worker */
@@ -31,7 +33,7 @@ enum {
         STARVED_MS = 5000,
 };
 
-static int run_worker(void *arg)
+CHILD_CODE static int run_worker(void *arg)
 {
         const struct post *post = arg;
         const struct keeper *keeper = post->keeper;
@@ -79,23 +81,18 @@ void post_fill(struct keeper *keeper, struct post *post, brood_process *process)
         PROBE2(worker_start, post->number, brood_process_pid(process));
 }
 
-static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticket)
+static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticket, const char *group)
 {
         brood_process_options options = {
                 .target = run_worker,
                 .arg = post,
                 .name = "brood-worker",
                 .start_method = BROOD_START_FORK,
+                .setup.cgroup = group,
         };
         brood_process *process;
-        char group[PATH_MAX];
 
-        int r = keeper->pool->groups != NULL ? groups_make(keeper->pool, post->number, group) : 0;
-        if (r < 0)
-                return r;
-        if (keeper->pool->groups != NULL)
-                options.setup.cgroup = group;
-        r = brood_process_new(&process, &options);
+        int r = brood_process_new(&process, &options);
         if (r < 0)
                 return r;
         process_hide(process);
@@ -108,6 +105,15 @@ static int start_worker(struct keeper *keeper, struct post *post, uint64_t ticke
         }
         post_fill(keeper, post, process);
         return 0;
+}
+
+/* Apart for its room on the stack, which is a page that each worker would have copied. */
+static __attribute__((noinline)) int start_in_group(struct keeper *keeper, struct post *post, uint64_t ticket)
+{
+        char group[PATH_MAX];
+        int r = groups_make(keeper->pool, post->number, group);
+
+        return r < 0 ? r : start_worker(keeper, post, ticket, group);
 }
 
 /* Start the workers that are missing; of a closed pool, whose ring is drained, those for which there is a task to be tried
@@ -123,7 +129,8 @@ static int start_missing(struct keeper *keeper, bool closed, bool drained)
                 uint64_t ticket = closed ? again_take(keeper) : 0;
                 if (drained && ticket == 0)
                         break;
-                int r = start_worker(keeper, &keeper->posts[i], ticket);
+                int r = keeper->pool->groups != NULL ? start_in_group(keeper, &keeper->posts[i], ticket)
+                                                     : start_worker(keeper, &keeper->posts[i], ticket, NULL);
                 if (r < 0) {
                         again_give_back(keeper, ticket);
                         keeper->retry_at = deadline_after_ms(RETRY_MS);
@@ -220,8 +227,6 @@ static void worker_ended(struct keeper *keeper, struct post *post)
 
 static void kill_workers(struct keeper *keeper)
 {
-        if (keeper->posts == NULL)
-                return;
         for (uint32_t i = 0; i < keeper->count; i++)
                 if (keeper->posts[i].process != NULL)
                         brood_process_kill(keeper->posts[i].process);
@@ -327,11 +332,6 @@ static int keep(struct keeper *keeper)
 
 static int prepare(struct keeper *keeper)
 {
-        keeper->posts = calloc(BROOD_POOL_PROCESSES_LIMIT, sizeof *keeper->posts);
-        keeper->fds = malloc((AT_WORKERS + BROOD_POOL_PROCESSES_LIMIT) * sizeof(int));
-        keeper->ready = malloc(AT_WORKERS + BROOD_POOL_PROCESSES_LIMIT);
-        if (keeper->posts == NULL || keeper->fds == NULL || keeper->ready == NULL)
-                return -ENOMEM;
         keeper->fds[AT_DOORBELL] = keeper->pool->doorbell;
         keeper->fds[AT_TEMPLATE] = keeper->fds[AT_CHILDREN] = -1;
         follow_size(keeper);
@@ -344,10 +344,7 @@ static void finish(struct keeper *keeper)
         if (keeper->warm.begun)
                 warm_end(keeper);
         kill_workers(keeper);
-        again_drop(&keeper->again);
-        free(keeper->posts);
-        free(keeper->fds);
-        free(keeper->ready);
+        again_drop(&keeper->again); /* and the keeper's own memory goes with its process */
 }
 
 int keeper_fail(brood_pool *pool, int error)
@@ -357,34 +354,41 @@ int keeper_fail(brood_pool *pool, int error)
         return 1;
 }
 
+static struct keeper *keeper_new(brood_pool *pool)
+{
+        struct keeper *keeper = malloc(sizeof *keeper);
+
+        if (keeper == NULL)
+                return NULL;
+        memset(keeper, 0, offsetof(struct keeper, fds));
+        keeper->pool = pool;
+        keeper->pid = child_pid();
+        keeper->retry_at = DEADLINE_NEVER;
+        keeper->warm.line = (struct lifeline)LIFELINE_NONE;
+        return keeper;
+}
+
 int keeper_run(void *arg)
 {
         brood_pool *pool = arg;
-        struct keeper keeper = {
-                .pool = pool,
-                .pid = child_pid(),
-                .retry_at = DEADLINE_NEVER,
-                .warm.line = LIFELINE_NONE,
-        };
+        struct keeper *keeper = keeper_new(pool);
 
+        if (keeper == NULL)
+                return keeper_fail(pool, -ENOMEM);
         child_set_name("brood-keeper");
-        signals_default_sigchld(&keeper.host_sigchld);
-        int r = prepare(&keeper);
+        signals_default_sigchld(&keeper->host_sigchld);
+        int r = prepare(keeper);
         if (r == 0)
-                r = start_missing(&keeper, false, false);
+                r = start_missing(keeper, false, false);
         if (r < 0) {
-                finish(&keeper);
+                finish(keeper);
                 return keeper_fail(pool, r);
         }
         announce(pool, POOL_RUNNING);
-        r = keep(&keeper);
-        finish(&keeper);
-        if (r < 0) {
-                if (!keeper.broken)
-                        BREAK(&keeper, "the keeper failed: %d (%s)", r, brood_strerror(r));
-                announce(pool, POOL_BROKEN);
-                return 1;
-        }
-        announce(pool, POOL_ENDED);
-        return 0;
+        r = keep(keeper);
+        if (r < 0 && !keeper->broken)
+                BREAK(keeper, "the keeper failed: %d (%s)", r, brood_strerror(r));
+        finish(keeper);
+        announce(pool, r < 0 ? POOL_BROKEN : POOL_ENDED);
+        return r < 0;
 }

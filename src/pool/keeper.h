@@ -47,10 +47,7 @@ struct keeper {
         brood_pool *pool;
         pid_t pid;
         struct sigaction host_sigchld;
-        struct post *posts;
         uint32_t wanted, count, alive; /* workers; that there have been at most; that there are */
-        int *fds;
-        unsigned char *ready;
         struct again again;
         struct warm warm;
 
@@ -60,6 +57,11 @@ struct keeper {
         int64_t retry_at;            /* when to try again to start workers; DEADLINE_NEVER: no need */
         int64_t starved_since;       /* since when there is none and none can be started; 0: not so */
         bool broken;
+
+        /* Last, and side by side: of these only as much is touched as there are workers. */
+        int fds[AT_WORKERS + BROOD_POOL_PROCESSES_LIMIT];
+        unsigned char ready[AT_WORKERS + BROOD_POOL_PROCESSES_LIMIT]; /* which of them are readable */
+        struct post posts[BROOD_POOL_PROCESSES_LIMIT];
 };
 
 /* ---- for pool/warm.c ---- */

@@ -25,7 +25,7 @@
 
 struct plan {
         struct ring_geometry ring;
-        size_t shared, ring_shared, owners, workers, tasks, ring_slots, urgent, arena, modules, end;
+        size_t shared, ring_shared, owners, workers, ring_slots, tasks, urgent, arena, modules, end;
         size_t commit; /* what has memory from the start; the rest gets it as it is used */
 };
 
@@ -38,9 +38,10 @@ static int plan_region(struct plan *plan, const brood_pool_options *options, siz
         plan->owners = plan->ring_shared + sizeof(struct ring_shared);
         plan->workers = plan->owners + sizeof(struct owners);
         plan->commit = plan->workers + (size_t)options->processes * sizeof(struct worker_slot);
-        plan->tasks = round_up(plan->workers + BROOD_POOL_PROCESSES_LIMIT * sizeof(struct worker_slot), 4096);
-        plan->ring_slots = round_up(plan->tasks + options->max_tasks * sizeof(struct task), 4096);
-        plan->urgent = round_up(plan->ring_slots + plan->ring.block_size, 4096);
+        /* The smaller one first: then the beginnings of both lie in one page table of each process. */
+        plan->ring_slots = round_up(plan->workers + BROOD_POOL_PROCESSES_LIMIT * sizeof(struct worker_slot), 4096);
+        plan->tasks = round_up(plan->ring_slots + plan->ring.block_size, 4096);
+        plan->urgent = round_up(plan->tasks + options->max_tasks * sizeof(struct task), 4096);
         plan->arena = plan->urgent + urgent_size(&plan->ring);
         plan->modules = plan->arena + round_up(options->memory, 64);
         plan->end = plan->modules + modules * sizeof(struct code_module);
@@ -56,8 +57,8 @@ static uint64_t pool_layout(const struct plan *plan)
         signature = layout_fold(signature, sizeof(struct owners));
         signature = layout_fold(signature, sizeof(struct worker_slot));
         signature = layout_fold(signature, sizeof(struct task));
-        signature = layout_fold(signature, plan->tasks);
         signature = layout_fold(signature, plan->ring_slots);
+        signature = layout_fold(signature, plan->tasks);
         signature = layout_fold(signature, plan->arena);
         return layout_fold(signature, plan->modules);
 }

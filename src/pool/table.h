@@ -2,7 +2,7 @@
  *
  * pool/table.h: what host, keeper and workers of a pool share.
  *
- *     struct region_head | struct pool_shared | struct ring_shared | struct owners | workers | tasks | ring's slots | urgent
+ *     struct region_head | struct pool_shared | struct ring_shared | struct owners | workers | ring's slots | tasks | urgent
  *         rings (pool/urgent.h) | arena
  *
  * The life of a task is its state word: FREE -> QUEUED (host) -> RUNNING by a worker (that worker, by CAS) -> DONE (that worker; or

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "pool/urgent.h"
 #include "os/clock.h"
+#include "os/syscall.h"
 
 /* Of a level: struct ring_shared | struct owners | the ring's slots. */
 enum {
@@ -80,7 +81,7 @@ bool urgent_is_empty(brood_pool *pool)
         return true;
 }
 
-bool urgent_claim(brood_pool *pool, struct ring_claim *claim, struct ring **ret_ring)
+CHILD_CODE bool urgent_claim(brood_pool *pool, struct ring_claim *claim, struct ring **ret_ring)
 {
         if (load_relaxed(&pool->shared->urgent) == 0)
                 return false;
@@ -94,7 +95,7 @@ bool urgent_claim(brood_pool *pool, struct ring_claim *claim, struct ring **ret_
         return false;
 }
 
-bool urgent_waits(brood_pool *pool)
+CHILD_CODE bool urgent_waits(brood_pool *pool)
 {
         struct ring *ring;
 

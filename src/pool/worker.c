@@ -21,6 +21,7 @@
 #include "os/descriptors.h"
 #include "os/probe.h"
 #include "os/signals.h"
+#include "os/syscall.h"
 #include "os/usage.h"
 #include "pool/ended.h"
 #include "pool/limits.h"
@@ -279,7 +280,7 @@ static void serve(struct worker *worker, uint64_t ticket)
         }
 }
 
-int worker_enter(const brood_pool *pool, pid_t keeper, const struct sigaction *sigchld)
+CHILD_CODE int worker_enter(const brood_pool *pool, pid_t keeper, const struct sigaction *sigchld)
 {
         /* Beside the lifeline: the keeper has one thread, so that its death signal can be trusted. */
         int r = child_die_with_parent(keeper);
@@ -290,7 +291,7 @@ int worker_enter(const brood_pool *pool, pid_t keeper, const struct sigaction *s
         return process_mark_init();
 }
 
-bool worker_initialize(const brood_pool *pool, struct worker_slot *slot)
+CHILD_CODE bool worker_initialize(const brood_pool *pool, struct worker_slot *slot)
 {
         self.state = NULL;
         slot->verdict = pool->options.initializer != NULL ? pool->options.initializer(pool->options.initarg) : 0;
@@ -304,7 +305,7 @@ static void become(uint32_t number)
         self.mark = process_mark();
 }
 
-int worker_work(brood_pool *pool, const struct employment *employment)
+CHILD_CODE int worker_work(brood_pool *pool, const struct employment *employment)
 {
         struct worker worker = {
                 .pool = pool,
@@ -331,11 +332,12 @@ int worker_work(brood_pool *pool, const struct employment *employment)
         return 0;
 }
 
-int worker_run(brood_pool *pool, const struct employment *employment)
+CHILD_CODE int worker_run(brood_pool *pool, const struct employment *employment)
 {
         struct worker_slot *slot = &pool->workers[employment->number];
+        const char name[] = "brood-worker"; /* in the code, and not where it would be a page fault more */
 
-        child_set_name("brood-worker");
+        child_set_name(name);
         if (worker_enter(pool, employment->keeper, employment->sigchld) < 0)
                 return 1;
         become(employment->number);

@@ -602,7 +602,7 @@ void process_make_helper(brood_process *process)
         process->signals_stay = true;
 }
 
-const sigset_t *process_parent_mask(const brood_process *process)
+CHILD_CODE const sigset_t *process_parent_mask(const brood_process *process)
 {
         return &process->mask;
 }
