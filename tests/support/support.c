@@ -332,8 +332,8 @@ static int warm_up_target(void *arg)
         return 0;
 }
 
-/* brood keeps a few descriptors and mappings per process: some from the first start on, two from the first wait for any child.  They are
- * not leaks. */
+/* brood keeps a few descriptors and mappings per process: most from the first start on, two from the first wait for any child on.
+ * They are not leaks. */
 static int warm_up(void)
 {
         brood_process *p;
