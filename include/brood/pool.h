@@ -52,8 +52,7 @@
  * Signals, environment, descriptors and the rest are those of any process that is started so.
  *
  * Large results need not be copied: memory that was shared before the pool was made (brood/shared.h) is at the same address in
- * each worker, so a task may be given a pointer into it, and write there.  A task cannot hand in tasks; but its callback can
- * (brood_pool_submit()), which makes of what the task has returned as many tasks as it wants.
+ * each worker, so a task may be given a pointer into it, and write there.  Tasks may hand in tasks: brood_task_submit().
  *
  * Threads: all calls may come from any thread.  Fork: only the process that made a pool may use it; in a forked child its
  * calls give -EPERM, and free only releases the memory.
@@ -201,6 +200,9 @@ typedef struct brood_task_options {
         uint64_t memory_limit; /* bytes of private, writable memory beyond what the worker has at the task's start */
 
         int priority; /* 0 to BROOD_TASK_PRIORITY_MOST: a higher one goes first */
+
+        size_t
+            subtasks_size; /* bytes for the tasks that it may hand in, see brood_task_submit(); 0: it hands in none */
 } brood_task_options;
 
 /* Signal of the soft limit. */
@@ -226,9 +228,9 @@ typedef struct brood_task_options {
  * Death and limits concern this task only.  Time limits cost no wake-up where none is set, and about one in the time of a limit
  * where tasks end before.
  *
- * Returns 0; the errors of brood_pool_apply_async(); -EINVAL, too, for NULL options, a negative number, a room beyond
- *   BROOD_POOL_RESULT_SIZE_LIMIT, a limit beyond 2^62, a priority beyond BROOD_TASK_PRIORITY_MOST, completions of another
- *   pool, or completions and a callback; -E2BIG (options from a newer brood).  Never waits for a worker.
+ * Returns 0; the errors of brood_pool_apply_async(); -EINVAL, too, for NULL options, a negative number, a room or a
+ *   subtasks_size beyond BROOD_POOL_RESULT_SIZE_LIMIT, a limit beyond 2^62, a priority beyond BROOD_TASK_PRIORITY_MOST,
+ *   completions of another pool, or completions and a callback; -E2BIG (options from a newer brood).  Never waits for a worker.
  * Threads: any.  Death: of the worker, see retries; of the keeper and the host, as for brood_pool_apply_async(). */
 BROOD_API int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const brood_task_options *options,
                                       size_t options_size);
@@ -237,6 +239,39 @@ static inline int brood_pool_submit(brood_pool *pool, brood_result **ret_result,
 {
         return brood_pool_submit_sized(pool, ret_result, options, sizeof(brood_task_options));
 }
+
+/* In a task: hand in another one, of this pool: `function` with a copy of `size` bytes at `arg`.
+ *
+ *     static ssize_t walk(const void *path, size_t size, void *out, size_t room)
+ *     {
+ *             ...for each directory that is in it:
+ *                     brood_task_submit(walk, subdirectory, strlen(subdirectory) + 1);
+ *             ...
+ *     }
+ *
+ *     brood_pool_submit(pool, NULL, &(brood_task_options){ .function = walk, .arg = "/usr", .size = 5, .retries = 2,
+ *                                                          .subtasks_size = 1 << 16, .completions = completions });
+ *     while (brood_completions_next(completions, &result, BROOD_FOREVER) == 0)
+ *             ...one of them all, however many they become
+ *
+ * The new task goes with the end of this one: it is handed in when this one has ended well, and not before.  A task that fails,
+ * dies, or is canceled has handed in nothing; of one that is tried again, what the last try has handed in counts.  So each new task
+ * is there once, however often workers are killed.
+ * It has the terms of this one (room, retries, limits, priority, subtasks_size), and its callbacks, or its completions: it is in
+ * those before this one comes out of them.
+ * It is the host that hands it in, when it finds the end of this one: in the calls in which callbacks are run (see
+ * brood_pool_dispatch()), also where there is none, or when it asks for this one's result.
+ * A closed pool goes on for as long as it has tasks that may hand in others; brood_pool_join() sees to them.
+ * If not all new tasks can be taken up (max_tasks, memory, the pool's end, a function that the host does not know), this one ends
+ * with that error, of which brood_result_reason() tells, though its function has returned well; those before the first one that
+ * cannot be are taken up.
+ * A result that is freed before its task has ended, or whose completions are, takes along what would have been handed in.
+ *
+ * Returns 0; -EINVAL (NULL function; NULL arg with size > 0); -ENOSPC (subtasks_size is used up: a task takes its argument, rounded
+ *   up to 16 bytes, and 16 more); -ENOEXEC (the function is in no module that the host has, too); -ESRCH (outside of a task,
+ *   also in a child that it has forked, or in one without subtasks_size).
+ * Threads: that which runs the task. */
+BROOD_API int brood_task_submit(brood_task_function function, const void *arg, size_t size);
 
 /* In a task: say why it fails, in a message that is kept with its result: up to BROOD_TASK_MESSAGE_MAX - 1 bytes, and no more
  * than the room of the result; the rest is cut off.

@@ -23,11 +23,6 @@ bool callbacks_expected(const brood_pool *pool)
         return (pool->callbacks.count > 0 || pool->dispatching) && !is_dispatcher(pool);
 }
 
-bool callbacks_over(const brood_pool *pool)
-{
-        return pool->callbacks.count == 0 && !pool->dispatching;
-}
-
 /* Run one; the mutex is not held.  Unless it is ours, the callback may free the result. */
 static void run_one(brood_result *result)
 {

@@ -55,3 +55,17 @@ bool code_map_find(struct code_map *map, uint64_t function)
                 }
         return false;
 }
+
+uint64_t code_there(const struct code_map *map, brood_task_function function)
+{
+        uint64_t here = (uintptr_t)function;
+
+        if (map->moves == NULL)
+                return here;
+        for (size_t i = 0; i < map->count; i++) {
+                uint64_t there = here - map->moves[i].distance;
+                if (there >= map->moves[i].start && there < map->moves[i].end)
+                        return there;
+        }
+        return 0;
+}

@@ -60,4 +60,7 @@ static inline brood_task_function code_here(struct code_map *map, uint64_t funct
         return (brood_task_function)((uintptr_t)function + map->last->distance);
 }
 
+/* And back: what the host knows a worker's function by; 0: by nothing. */
+uint64_t code_there(const struct code_map *map, brood_task_function function);
+
 #endif

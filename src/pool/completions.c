@@ -14,6 +14,7 @@
 #include "os/descriptors.h"
 #include "os/poller.h"
 #include "pool/ended.h"
+#include "pool/subtasks.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -27,7 +28,7 @@ void completions_init(struct brood_completions *completions, brood_pool *pool)
         link_init(&completions->ended);
 }
 
-void completions_join(struct brood_completions *completions, brood_result *result)
+void completions_put(struct brood_completions *completions, brood_result *result)
 {
         struct result_extra *extra = result->extra;
 
@@ -36,6 +37,13 @@ void completions_join(struct brood_completions *completions, brood_result *resul
         extra->pending = true;
         link_append(&completions->pending, &extra->link);
         link_append(&completions->pool->completions, &extra->waiting);
+        parent_joins(result);
+}
+
+/* One whose end may have come already. */
+static void put_late(struct brood_completions *completions, brood_result *result)
+{
+        completions_put(completions, result);
         ended_list(result);
         if (result_settle_locked(result))
                 completions_deliver(result);
@@ -52,6 +60,7 @@ void completions_deliver(brood_result *result)
         link_append(&completions->ended, &extra->link);
         if (completions->ended_count++ == 0 && completions->event >= 0)
                 eventfd_raise(completions->event);
+        parent_leaves(result);
 }
 
 void completions_forget(brood_result *result)
@@ -61,14 +70,17 @@ void completions_forget(brood_result *result)
 
         if (completions == NULL)
                 return;
+        bool pending = extra->pending;
         extra->completions = NULL;
+        extra->pending = false;
         link_remove(&extra->link);
         completions->count--;
-        if (extra->pending)
+        if (pending) {
                 link_remove(&extra->waiting);
-        else if (--completions->ended_count == 0 && completions->event >= 0)
+                parent_leaves(result);
+        } else if (--completions->ended_count == 0 && completions->event >= 0) {
                 eventfd_lower(completions->event);
-        extra->pending = false;
+        }
         /* Whoever waits for the next one may have waited for this. */
         if (completions->count == 0)
                 ended_wake(completions->pool);
@@ -157,7 +169,7 @@ int brood_completions_add(brood_completions *completions, brood_result *result)
         pthread_mutex_lock(&completions->pool->mutex);
         r = result_completions(result) != NULL ? -EBUSY : result_extend(result);
         if (r == 0)
-                completions_join(completions, result);
+                put_late(completions, result);
         pthread_mutex_unlock(&completions->pool->mutex);
         return r;
 }

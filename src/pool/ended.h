@@ -49,8 +49,8 @@ int ended_await(brood_pool *pool, bool (*done)(void *arg), void *arg, int64_t de
 
 void completions_init(struct brood_completions *completions, brood_pool *pool);
 
-/* A result joins them, before or after its end; the mutex is held, as in the next three. */
-void completions_join(struct brood_completions *completions, brood_result *result);
+/* A new result, whose task tells its end (LISTED), is put into them; the mutex is held, as in the next three. */
+void completions_put(struct brood_completions *completions, brood_result *result);
 
 /* It has ended: from the pending ones to the ended ones. */
 void completions_deliver(brood_result *result);
@@ -73,11 +73,10 @@ void completions_close(struct brood_completions *completions);
 
 /* ---- callbacks ---- */
 
-/* Whether some are due that this thread could run now; whether some are not yet run, and this thread may wait for them;
- * whether none is left, and none runs.  The mutex is held. */
+/* Whether some are due that this thread could run now; whether some are not yet run, and this thread may wait for them.  The mutex
+ * is held. */
 bool callbacks_due(const brood_pool *pool);
 bool callbacks_expected(const brood_pool *pool);
-bool callbacks_over(const brood_pool *pool);
 
 /* Run those that are due: how many; the mutex is not held. */
 int callbacks_run(brood_pool *pool);

@@ -313,7 +313,7 @@ int pool_usable(brood_pool *pool, bool or_closed)
 
         if (command & POOL_TERMINATE)
                 return -ECANCELED;
-        if (or_closed && (command & POOL_CLOSE))
+        if (or_closed && load_relaxed(&pool->closed))
                 return -EPIPE;
         return keeper_lives(pool) && load_seq_cst(&pool->shared->phase) == POOL_RUNNING ? 0 : -EPIPE;
 }
@@ -324,6 +324,13 @@ static void give_command(brood_pool *pool, enum pool_command command)
         eventfd_raise(pool->doorbell);
 }
 
+void pool_seal(brood_pool *pool)
+{
+        give_command(pool, POOL_CLOSE);
+        urgent_close(pool);
+        ring_close(&pool->ring);
+}
+
 int brood_pool_close(brood_pool *pool)
 {
         int r = pool_check(pool);
@@ -332,9 +339,9 @@ int brood_pool_close(brood_pool *pool)
                 return r;
         /* Under the mutex, so that a task that was handed in before is in the ring before it closes. */
         pthread_mutex_lock(&pool->mutex);
-        give_command(pool, POOL_CLOSE);
-        urgent_close(pool);
-        ring_close(&pool->ring);
+        store_relaxed(&pool->closed, 1);
+        if (pool->parents == 0)
+                pool_seal(pool);
         pthread_mutex_unlock(&pool->mutex);
         return 0;
 }
@@ -363,9 +370,12 @@ int brood_pool_terminate(brood_pool *pool)
         return 0;
 }
 
-static bool is_over(void *pool)
+/* Whether there is nothing more for the host to do before the workers end. */
+static bool is_over(void *arg)
 {
-        return callbacks_over(pool);
+        const brood_pool *pool = arg;
+
+        return pool->parents == 0 && !callbacks_expected(pool);
 }
 
 int brood_pool_join(brood_pool *pool, int timeout_ms)
@@ -378,9 +388,9 @@ int brood_pool_join(brood_pool *pool, int timeout_ms)
         if (pool_usable(pool, true) == 0)
                 return -EINVAL;
         pthread_mutex_lock(&pool->mutex);
-        bool expected = callbacks_expected(pool);
+        bool over = is_over(pool);
         pthread_mutex_unlock(&pool->mutex);
-        r = expected ? ended_await(pool, is_over, pool, deadline) : 0;
+        r = over ? 0 : ended_await(pool, is_over, pool, deadline);
         if (r < 0)
                 return r;
         r = brood_process_join(pool->keeper, deadline_left_ms(deadline));

@@ -57,9 +57,10 @@ struct brood_pool {
         brood_pool_options options; /* with the defaults filled in */
         atomic_u32 processes;       /* how many workers there are to be... */
         atomic_u32 processes_most;  /* ...and have been at most */
-        uint64_t owner;             /* the mark of its process (os/atfork.h) */
-        int doorbell;               /* an event that the host raises for the keeper */
-        int bell;                   /* an event that workers and keeper raise for the host, see pool/result.c */
+        atomic_u32 closed; /* to the host's tasks: the workers learn of it when there are no parents any more */
+        uint64_t owner;    /* the mark of its process (os/atfork.h) */
+        int doorbell;      /* an event that the host raises for the keeper */
+        int bell;          /* an event that workers and keeper raise for the host, see pool/result.c */
         brood_process *keeper;
         char *groups;              /* what the names of the workers' control groups begin with; NULL: they have none */
         struct module_map modules; /* of the host, that the workers have, too */
@@ -80,6 +81,8 @@ struct brood_pool {
         struct brood_completions callbacks; /* those that have a callback, which was not yet run */
         bool dispatching;                   /* callbacks are being run, by this thread: */
         pthread_t dispatcher;
+        size_t parents;           /* pending results whose tasks may hand in tasks */
+        bool taking_up;           /* what one has handed in */
         uint32_t deaths_seen;     /* of those that the keeper has noted */
         uintptr_t known_function; /* the last one that was found in `modules` */
         char reason[POOL_REASON_MAX];
@@ -97,7 +100,8 @@ struct result_extra {
         bool lent;                             /* its callback is running, and it is freed after that */
         brood_result_callback *callback, *error_callback;
         void *callback_arg;
-        char *reason; /* made by the first brood_result_reason(); or NULL */
+        char *reason;          /* made by the first brood_result_reason(); or NULL */
+        struct parent *parent; /* of tasks that it may hand in (pool/subtasks.h); or NULL */
 };
 
 /* What the host keeps of a task beside the shared record, which at the same time is the handle of its result.  Where the two might
@@ -139,6 +143,9 @@ struct order {
 /* Hand an order in: 0 and a result with one reference on the pool; or the errors of brood_pool_apply_async(). */
 int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_result);
 
+/* The same for a pool that may be closed; the mutex is held. */
+int pool_submit_locked(brood_pool *pool, const struct order *order, brood_result **ret_result);
+
 /* Whether this is the process that made the pool. */
 static inline bool pool_is_ours(const brood_pool *pool)
 {
@@ -150,6 +157,9 @@ int pool_check(const brood_pool *pool);
 
 /* Whether the pool can still run tasks: 0, -EPIPE, -ECANCELED.  `or_closed`: a closed one cannot. */
 int pool_usable(brood_pool *pool, bool or_closed);
+
+/* A closed pool gets no more tasks, not even from its own: its workers end when they have run what there is; the mutex is held. */
+void pool_seal(brood_pool *pool);
 
 /* Settle a result if its task has ended, or the pool has: whether it is now; the mutex is held. */
 bool result_settle_locked(brood_result *result);
@@ -227,8 +237,15 @@ static inline bool result_is_pending(const brood_result *result)
         return result->extra != NULL && result->extra->pending;
 }
 
+/* The same, and its task may hand in tasks. */
+static inline bool result_is_parent(const brood_result *result)
+{
+        return result_is_pending(result) && result->extra->parent != NULL;
+}
+
 /* Have its extra part: 0 or -ENOMEM. */
 int result_extend(brood_result *result);
+void result_extra_free(struct result_extra *extra);
 
 static inline struct task *ticket_task(const brood_pool *pool, uint64_t ticket)
 {

@@ -6,7 +6,7 @@
  * has run wild may have written there: then the numbers are wrong, but no more than that.
  */
 #include "os/signals.h"
-#include "pool/pool.h"
+#include "pool/subtasks.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -76,6 +76,11 @@ static void describe(const brood_result *result, char *text, size_t room)
 
         switch (result->outcome) {
         case BROOD_OUTCOME_ERROR:
+                if (result->extra->parent != NULL && result->extra->parent->error < 0) {
+                        snprintf(text, room, "not all tasks that it handed in could be taken up: %d (%s)", error,
+                                 brood_strerror(error));
+                        break;
+                }
                 result_message(result, message);
                 snprintf(text, room, "the function returned %d (%s) in worker %d%s%s", error, brood_strerror(error),
                          worker, message[0] != '\0' ? ": " : "", message);

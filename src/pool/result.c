@@ -28,6 +28,7 @@
 #include "os/robust.h"
 #include "os/signals.h"
 #include "pool/ended.h"
+#include "pool/subtasks.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -61,6 +62,17 @@ static void stay_readable(const brood_result *result)
                 poller_edge_to_level(result->poller, result->pool->bell, NULL);
 }
 
+/* Whoever is told that the task has ended well is to find its tasks handed in; if they cannot be, it has not ended well. */
+static void take_up_subtasks(brood_result *result)
+{
+        int r = subtasks_take_up(result);
+
+        if (r < 0) {
+                result->outcome = BROOD_OUTCOME_ERROR;
+                result->value = r;
+        }
+}
+
 bool result_settle_locked(brood_result *result)
 {
         struct task *task = result_task(result);
@@ -79,6 +91,8 @@ bool result_settle_locked(brood_result *result)
         }
         if (result->outcome == BROOD_OUTCOME_PENDING)
                 return false;
+        if (result->outcome == BROOD_OUTCOME_OK && result_is_parent(result))
+                take_up_subtasks(result);
         stay_readable(result);
         return true;
 }
@@ -293,6 +307,15 @@ int brood_result_cancel(brood_result *result, bool running)
         return r;
 }
 
+void result_extra_free(struct result_extra *extra)
+{
+        if (extra == NULL)
+                return;
+        free(extra->reason);
+        free(extra->parent);
+        free(extra);
+}
+
 int result_extend(brood_result *result)
 {
         if (result->extra == NULL)
@@ -367,7 +390,5 @@ void brood_result_free(brood_result *result)
         } else {
                 pool_release(pool);
         }
-        if (extra != NULL)
-                free(extra->reason);
-        free(extra);
+        result_extra_free(extra);
 }

@@ -13,6 +13,12 @@ static bool calls_back(const brood_task_options *options)
         return options->callback != NULL || options->error_callback != NULL;
 }
 
+/* Whether the host has something to do at its end, without completions in which it would look for that. */
+static bool expects(const brood_task_options *options)
+{
+        return calls_back(options) || (options->subtasks_size > 0 && options->completions == NULL);
+}
+
 static int check_options(const brood_pool *pool, const brood_task_options *options)
 {
         if (options->function == NULL || (options->arg == NULL && options->size > 0))
@@ -23,6 +29,8 @@ static int check_options(const brood_pool *pool, const brood_task_options *optio
             options->timeout_ms < 0 || options->cpu_ms < 0)
                 return -EINVAL;
         if (options->priority < 0 || options->priority > BROOD_TASK_PRIORITY_MOST)
+                return -EINVAL;
+        if (options->subtasks_size > BROOD_POOL_RESULT_SIZE_LIMIT)
                 return -EINVAL;
         if (options->completions != NULL && (options->completions->pool != pool || calls_back(options)))
                 return -EINVAL;
@@ -40,9 +48,10 @@ static bool read_terms(struct task_terms *terms, const brood_task_options *optio
                 .timeout_ms = options->timeout_ms,
                 .cpu_ms = options->cpu_ms,
                 .priority = options->priority,
+                .subtasks_room = (uint32_t)round_up(options->subtasks_size, SUBTASK_UNIT),
         };
         if (!options->measured && terms->memory_limit == 0 && terms->retries == 0 && terms->soft_timeout_ms == 0 &&
-            terms->timeout_ms == 0 && terms->cpu_ms == 0)
+            terms->timeout_ms == 0 && terms->cpu_ms == 0 && terms->subtasks_room == 0)
                 return false;
         terms->queued = clock_now();
         return true;
@@ -71,7 +80,7 @@ int brood_pool_submit_sized(brood_pool *pool, brood_result **ret_result, const b
                 .arg_size = known.size,
                 .room = known.room > 0 ? known.room : pool->options.result_size,
                 .priority = known.priority,
-                .completions = calls_back(&known) ? &pool->callbacks : known.completions,
+                .completions = expects(&known) ? &pool->callbacks : known.completions,
                 .callback = known.callback,
                 .error_callback = known.error_callback,
                 .callback_arg = known.callback_arg,

@@ -221,7 +221,7 @@ static inline uint32_t task_worker(uint64_t state)
         return (uint32_t)(state >> 16) & 0xffff;
 }
 
-enum { TASK_PLACE = 32 };
+enum { TASK_PLACE = 32, SUBTASK_UNIT = 16 };
 
 /* What a task is: one call of a function on `arg_size` bytes; or, if `items` is not 0, one call for each of so many items of
  * `arg_size` bytes, each with `room` bytes for its result. */
@@ -265,12 +265,23 @@ struct task_terms {
         int32_t timeout_ms;
         int32_t cpu_ms;
         int32_t priority;
+        uint32_t subtasks_room; /* bytes behind these terms, for struct subtask */
+        uint32_t subtasks_used; /* of them; by the worker, as what follows */
 
         int64_t started; /* when it was tried last, and when that ended; in ns */
         int64_t ended;
         int64_t cpu;         /* the CPU time of that, in ns */
         int64_t peak_memory; /* of the worker, in bytes */
 };
-static_assert(sizeof(struct task_terms) == 72, "layout");
+static_assert(sizeof(struct task_terms) == 80, "layout");
+
+/* A task that a task has handed in: the host takes it up once that has ended well.  They lie one behind the other. */
+struct subtask {
+        _Alignas(SUBTASK_UNIT) uint64_t function; /* of the host's */
+        uint32_t size;
+        uint32_t reserved;
+        unsigned char arg[];
+};
+static_assert(sizeof(struct subtask) == SUBTASK_UNIT && sizeof(struct task_terms) % SUBTASK_UNIT == 0, "layout");
 
 #endif

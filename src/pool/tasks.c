@@ -7,6 +7,7 @@
 #include "os/clock.h"
 #include "os/probe.h"
 #include "pool/ended.h"
+#include "pool/subtasks.h"
 #include "pool/urgent.h"
 
 #include <errno.h>
@@ -73,7 +74,9 @@ static void sweep_dropped(brood_pool *pool, size_t most)
 
 static void sweep_all(brood_pool *pool)
 {
-        ended_collect(pool);
+        /* Not while somebody is doing just that, and has found a task that hands in tasks. */
+        if (!pool->taking_up)
+                ended_collect(pool);
         sweep_dropped(pool, pool->options.max_tasks);
 }
 
@@ -169,7 +172,7 @@ static int lay_out(const brood_pool *pool, struct parts *parts, const struct ord
         parts->terms = parts->out + parts->out_bytes;
         parts->block = parts->terms;
         if (order->terms != NULL)
-                parts->block += sizeof *order->terms;
+                parts->block += sizeof *order->terms + order->terms->subtasks_room;
         else if (parts->block <= TASK_PLACE && !insight_on(pool))
                 parts->block = 0;
         return 0;
@@ -237,17 +240,13 @@ static int put_ticket(brood_pool *pool, int priority, uint64_t ticket)
 }
 
 /* Take a task, fill it in and put it into the ring. */
-static int enqueue(brood_pool *pool, const struct order *order, brood_result **ret_result)
+static int enqueue(brood_pool *pool, const struct order *order, const struct parts *parts, brood_result **ret_result)
 {
-        struct parts parts;
         brood_result *result;
 
-        int r = lay_out(pool, &parts, order);
-        if (r < 0)
-                return r;
         if (!workers_have(pool, order->calls != NULL ? order->calls : order->function))
                 return -ENOEXEC;
-        r = task_alloc(pool, parts.block, &result);
+        int r = task_alloc(pool, parts->block, &result);
         if (r < 0)
                 return r;
         struct task *task = result_task(result);
@@ -259,8 +258,8 @@ static int enqueue(brood_pool *pool, const struct order *order, brood_result **r
                 task_recycle(result);
                 return -ENOMEM;
         }
-        reset(result, order, &parts);
-        fill_in(result, order, &parts);
+        reset(result, order, parts);
+        fill_in(result, order, parts);
         store_release(&task->state,
                       task_state(result->generation, TASK_QUEUED, 0) | (result->listed ? TASK_LISTED : 0));
         uint64_t ticket = ticket_make(result_index(result), result->generation);
@@ -277,7 +276,8 @@ static int enqueue(brood_pool *pool, const struct order *order, brood_result **r
 }
 
 /* Enough of the extra part for what the order asks for: NULL if it needs none. */
-static int order_extra(const struct order *order, bool owned, struct result_extra **ret_extra)
+static int order_extra(const struct order *order, const struct parts *parts, bool owned,
+                       struct result_extra **ret_extra)
 {
         *ret_extra = NULL;
         if (order->completions == NULL && order->callback_arg == NULL)
@@ -289,36 +289,49 @@ static int order_extra(const struct order *order, bool owned, struct result_extr
         extra->error_callback = order->error_callback;
         extra->callback_arg = order->callback_arg;
         extra->owned = owned;
+        if (order->terms != NULL && order->terms->subtasks_room > 0 &&
+            parent_new(order, parts->terms, &extra->parent) < 0) {
+                free(extra);
+                return -ENOMEM;
+        }
         *ret_extra = extra;
+        return 0;
+}
+
+int pool_submit_locked(brood_pool *pool, const struct order *order, brood_result **ret_result)
+{
+        struct result_extra *extra = NULL;
+        brood_result *result;
+        struct parts parts;
+
+        int r = lay_out(pool, &parts, order);
+        if (r == 0)
+                r = order_extra(order, &parts, ret_result == NULL, &extra);
+        if (r == 0)
+                r = enqueue(pool, order, &parts, &result);
+        if (r < 0 || (ret_result == NULL && order->completions == NULL)) {
+                if (r == 0)
+                        pool_drop_task(pool, result);
+                result_extra_free(extra);
+                return r;
+        }
+        pool->references++;
+        result->extra = extra;
+        if (extra != NULL)
+                extra->result = result;
+        if (order->completions != NULL)
+                completions_put(order->completions, result);
+        if (ret_result != NULL)
+                *ret_result = result;
         return 0;
 }
 
 int pool_submit(brood_pool *pool, const struct order *order, brood_result **ret_result)
 {
-        struct result_extra *extra;
-        brood_result *result = NULL;
-
-        int r = order_extra(order, ret_result == NULL, &extra);
-        if (r < 0)
-                return r;
         pthread_mutex_lock(&pool->mutex);
-        r = pool_usable(pool, true);
+        int r = pool_usable(pool, true);
         if (r == 0)
-                r = enqueue(pool, order, &result);
-        if (r == 0 && (ret_result != NULL || order->completions != NULL)) {
-                pool->references++;
-                result->extra = extra;
-                if (extra != NULL)
-                        extra->result = result;
-                if (order->completions != NULL)
-                        completions_join(order->completions, result);
-        } else {
-                if (r == 0)
-                        pool_drop_task(pool, result);
-                free(extra);
-        }
+                r = pool_submit_locked(pool, order, ret_result);
         pthread_mutex_unlock(&pool->mutex);
-        if (r == 0 && ret_result != NULL)
-                *ret_result = result;
         return r;
 }

@@ -39,6 +39,7 @@ static struct {
             mark; /* of its process, and of no child that a task may fork; 0: this is no worker, and comes from none */
         void *state;
         struct code_map *code;
+        struct task_terms *terms; /* of the task that it runs; NULL: none */
 } self;
 
 int brood_worker_id(void)
@@ -81,6 +82,28 @@ static void keep_message(brood_pool *pool, struct task *task)
         task->message = message.size < room ? message.size : (uint32_t)room;
         if (task->message > 0)
                 memcpy(region_at(&pool->region, task->out), message.text, task->message);
+}
+
+int brood_task_submit(brood_task_function function, const void *arg, size_t size)
+{
+        struct task_terms *terms = self.terms;
+
+        if (brood_worker_id() < 0 || terms == NULL)
+                return -ESRCH;
+        if (function == NULL || (arg == NULL && size > 0))
+                return -EINVAL;
+        uint64_t there = code_there(self.code, function);
+        if (there == 0)
+                return -ENOEXEC;
+        size_t left = terms->subtasks_room - terms->subtasks_used;
+        if (left < sizeof(struct subtask) || size > left - sizeof(struct subtask))
+                return -ENOSPC;
+        struct subtask *subtask = (struct subtask *)((unsigned char *)(terms + 1) + terms->subtasks_used);
+        *subtask = (struct subtask){ .function = there, .size = (uint32_t)size };
+        if (size > 0)
+                memcpy(subtask->arg, arg, size);
+        terms->subtasks_used += (uint32_t)round_up(sizeof *subtask + size, SUBTASK_UNIT);
+        return 0;
 }
 
 int64_t worker_call(uint64_t function, const void *arg, size_t size, void *out, size_t room)
@@ -173,7 +196,10 @@ static void run_on_terms(struct worker *worker, struct task *task, struct task_t
         struct limits limits;
 
         limits_set(&limits, worker->pool, worker->slot, terms);
+        terms->subtasks_used = 0; /* what an earlier try has handed in, it has not */
+        self.terms = terms;
         run(worker->pool, task);
+        self.terms = NULL;
         limits_lift(&limits);
         if (terms->memory_limit > 0 && task->value == -ENOMEM)
                 task->outcome = BROOD_OUTCOME_MEMORY;
