@@ -241,24 +241,23 @@ int eventfd_new_counting(void)
  * O_ASYNC, which is not in use here; and nobody else would choose this one. */
 enum { MARK = SIGTTOU };
 
-int eventfd_new_marked(void)
+int descriptor_mark(int fd)
 {
-        KEEP_ERRNO;
-        int fd = eventfd_new();
-
-        if (fd >= 0 && fcntl(fd, F_SETSIG, MARK) < 0) {
-                int r = -errno;
-                close(fd);
-                return r;
-        }
-        return fd;
+        return (int)kernel_call(SYS_fcntl, fd, F_SETSIG, MARK);
 }
 
-bool eventfd_is_marked(int fd)
+CHILD_CODE bool descriptor_is_marked(int fd)
 {
-        KEEP_ERRNO;
+        return kernel_call(SYS_fcntl, fd, F_GETSIG) == MARK;
+}
 
-        return fcntl(fd, F_GETSIG) == MARK;
+int eventfd_new_marked(void)
+{
+        int fd = eventfd_new(), r = fd < 0 ? fd : descriptor_mark(fd);
+
+        if (r < 0)
+                descriptor_close(&fd);
+        return r < 0 ? r : fd;
 }
 
 int64_t eventfd_id(int fd)

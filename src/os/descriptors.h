@@ -57,9 +57,11 @@ int eventfd_new(void);
 /* The same, counting: each raise must be met by one eventfd_lower(). */
 int eventfd_new_counting(void);
 
-/* The same with a mark, by which it is known, also in a forked child, from whatever else may have got its number since. */
+/* Marks of brood's own, by which a descriptor is known, also in a child that has inherited it, from whatever else may have got its
+ * number since.  A pidfd, an eventfd or an end of a pipe can be marked; 0 or a negative errno. */
+int descriptor_mark(int fd);
+bool descriptor_is_marked(int fd);
 int eventfd_new_marked(void);
-bool eventfd_is_marked(int fd);
 
 /* The number by which the kernel knows an eventfd, the same in every process; -EBADF, -EINVAL (it is none), -ENOENT (no /proc). */
 int64_t eventfd_id(int fd);

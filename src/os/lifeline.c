@@ -22,7 +22,15 @@ int lifeline_open(struct lifeline *line)
                 return -errno;
         line->read_end = ends[0];
         line->write_end = ends[1];
-        return 0;
+        int r = descriptor_mark(line->write_end);
+        if (r < 0)
+                lifeline_leave(line);
+        return r;
+}
+
+CHILD_CODE bool lifeline_is_open(const struct lifeline *line)
+{
+        return descriptor_is_marked(line->write_end);
 }
 
 void lifeline_leave(struct lifeline *line)
@@ -95,6 +103,11 @@ CHILD_CODE int lifeline_arm(int branch)
         /* A parent that ended before the arming sent no signal; but then there is no write end any more. */
         r = kernel_call(SYS_ppoll, &end, 1, &now);
         return r > 0 && (end.revents & POLLHUP) ? -ESRCH : 0;
+}
+
+CHILD_CODE bool lifeline_is_branch(int fd)
+{
+        return kernel_call(SYS_fcntl, fd, F_GETSIG) == SIGKILL;
 }
 
 CHILD_CODE int lifeline_keep(int branch)

@@ -19,6 +19,8 @@
 #ifndef BROOD_OS_LIFELINE_H
 #define BROOD_OS_LIFELINE_H
 
+#include <stdbool.h>
+
 struct lifeline {
         int read_end;
         int write_end;
@@ -32,6 +34,9 @@ struct lifeline {
 int lifeline_open(struct lifeline *line);
 void lifeline_leave(struct lifeline *line);
 
+/* Whether a line that was opened is so still: whoever closes all descriptors does not know of it. */
+bool lifeline_is_open(const struct lifeline *line);
+
 /* In the parent, before the fork: a read end for one child, which lacks an owner only; or a negative errno (-ENOENT: no /proc). */
 int lifeline_branch(const struct lifeline *line);
 
@@ -42,6 +47,9 @@ void lifeline_move_up(int *branch);
 /* In the child, which has left the line itself: from here on the parent's end kills this process.  0; -ESRCH if the parent has
  * already gone; or a negative errno. */
 int lifeline_arm(int branch);
+
+/* Whether a number that was a branch's is still. */
+bool lifeline_is_branch(int fd);
 
 /* In the child, too: stay tied also as a program that is executed.  0 or a negative errno. */
 int lifeline_keep(int branch);

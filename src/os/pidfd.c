@@ -38,6 +38,15 @@ int pidfd_of(pid_t pid)
         return (int)kernel_call(SYS_pidfd_open, pid, 0);
 }
 
+int pidfd_of_marked(pid_t pid)
+{
+        int fd = pidfd_of(pid), r = fd < 0 ? fd : descriptor_mark(fd);
+
+        if (r < 0)
+                descriptor_close(&fd);
+        return r < 0 ? r : fd;
+}
+
 int pidfd_signal(int pidfd, int signal)
 {
         return (int)kernel_call(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);

@@ -12,6 +12,8 @@
 
 /* A close-on-exec descriptor of process `pid`, or a negative errno (-ESRCH: there is none). */
 int pidfd_of(pid_t pid);
+/* The same with a mark (os/descriptors.h). */
+int pidfd_of_marked(pid_t pid);
 
 /* Send a signal: 0, -ESRCH (it has been reaped), -EPERM. */
 int pidfd_signal(int pidfd, int signal);

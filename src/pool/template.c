@@ -25,7 +25,7 @@ static void ring(const struct newborn *newborn)
 {
         int doorbell = newborn->keeper->pool->doorbell;
 
-        if (eventfd_is_marked(doorbell))
+        if (descriptor_is_marked(doorbell))
                 eventfd_raise(doorbell);
 }
 

@@ -162,7 +162,7 @@ static bool tell(const struct worker *worker, struct task *task, uint64_t before
 {
         if (!(before & TASK_ASKED) || !ended_tell(worker->pool, task, before))
                 return true;
-        if (!eventfd_is_marked(worker->pool->bell))
+        if (!descriptor_is_marked(worker->pool->bell))
                 return false;
         eventfd_raise(worker->pool->bell);
         return true;
@@ -234,7 +234,7 @@ static bool serve_ticket(struct worker *worker, uint64_t ticket, const struct ta
 {
         struct task *task = ticket_task(worker->pool, ticket);
 
-        if (load_relaxed(&task->terms) != 0 && !eventfd_is_marked(worker->pool->doorbell)) {
+        if (load_relaxed(&task->terms) != 0 && !descriptor_is_marked(worker->pool->doorbell)) {
                 if (taken != NULL)
                         ring_unclaim(taken->ring, &taken->claim);
                 return false; /* another begins it, of whom the keeper learns */

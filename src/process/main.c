@@ -70,7 +70,7 @@ static int prepare(const struct contents *contents, const brood_process *process
         for (size_t i = 0; i < contents->handed_count && r == 0; i++)
                 r = descriptor_set_inherited(process->handed[i], false);
         if (r == 0)
-                r = registry_in_child()->parent_sentinel = pidfd_of(process->owner);
+                r = registry_in_child()->parent_sentinel = pidfd_of_marked(process->owner);
         return r < 0 ? r : 0;
 }
 

@@ -34,14 +34,23 @@ CHILD_CODE static void keep_what_was_given(void)
         if (registry.branch == registry.giving)
                 registry.branch = -1;
         registry.giving = -1;
-        if (registry.parent_sentinel >= 0)
+        if (registry.parent_sentinel >= 0 && descriptor_is_marked(registry.parent_sentinel))
                 descriptor_close(&registry.parent_sentinel);
         registry.parent_sentinel = registry.self;
         registry.self = -1;
 }
 
+/* The line, what hangs on it, and our own pidfd: all of them are closed, or have been. */
+CHILD_CODE static void forget_line(void)
+{
+        registry.line = (struct lifeline)LIFELINE_NONE;
+        registry.branch = registry.self = -1;
+        registry.branch_user = NULL;
+}
+
 /* Let go of what this process has of a registry: its own after a failed start, its parent's in a forked child.  What a fork
- * shares with the parent, such as the poller's set, is left as it is; only our descriptors of it are closed. */
+ * shares with the parent, such as the poller's set, is left as it is; only our descriptors of it are closed.  Somebody may have
+ * closed all descriptors, and have others under these numbers now. */
 CHILD_CODE static void registry_drop(void)
 {
         int *const descriptors[] = {
@@ -53,9 +62,13 @@ CHILD_CODE static void registry_drop(void)
                 keep_what_was_given();
         else if (registry.gate != NULL)
                 memory_unmap(registry.gate, sizeof *registry.gate);
-        descriptors_leave(descriptors, sizeof descriptors / sizeof *descriptors);
-        if (registry.tie >= 0)
+        if (lifeline_is_open(&registry.line))
+                descriptors_leave(descriptors, sizeof descriptors / sizeof *descriptors);
+        forget_line();
+        registry.poller = registry.none_left = registry.server_channel = -1;
+        if (registry.tie >= 0 && lifeline_is_branch(registry.tie))
                 descriptor_close(&registry.tie);
+        registry.tie = -1;
         if (registry.server != NULL)
                 brood_process_free(registry.server);
         /* To hold the other end of a sibling's stdin would keep the sibling from ever reading its end. */
@@ -70,29 +83,36 @@ CHILD_CODE static void registry_drop(void)
         registry.current = current;
 }
 
+static int make_line(void)
+{
+        int r = registry.self = pidfd_of_marked(child_pid());
+
+        if (r >= 0)
+                r = lifeline_open(&registry.line);
+        if (r >= 0)
+                r = registry.branch = lifeline_branch(&registry.line);
+        if (r >= 0)
+                return 0;
+        descriptor_close(&registry.self);
+        lifeline_leave(&registry.line);
+        return r;
+}
+
 static int registry_make(void)
 {
-        int r = registry.self = pidfd_of(child_pid());
-        if (r < 0)
-                goto fail;
-        /* From here on those that a child closes, side by side. */
-        r = lifeline_open(&registry.line);
-        if (r < 0)
-                goto fail;
-        r = registry.branch = lifeline_branch(&registry.line);
-        if (r < 0)
-                goto fail;
         void *gate;
-        r = memory_map(-1, sizeof(struct gate), &gate);
-        if (r < 0)
-                goto fail;
+
+        int r = make_line();
+        if (r == 0)
+                r = memory_map(-1, sizeof(struct gate), &gate);
+        if (r < 0) {
+                registry_drop();
+                return r;
+        }
         registry.gate = gate;
         registry.ended_end = &registry.ended;
         registry.owner = child_pid();
         return 0;
-fail:
-        registry_drop();
-        return r;
 }
 
 int registry_lock(struct registry **ret_registry)
@@ -239,6 +259,13 @@ void registry_report(struct registry *r, brood_process *process)
 int registry_take_branch(struct registry *r, const brood_process *process)
 {
         /* When the fork server does not answer, what has become of a child is not known, nor whether it still uses its branch. */
+        /* After a process has closed all of its descriptors. */
+        if (!lifeline_is_open(&r->line)) {
+                forget_line();
+                int error = make_line();
+                if (error < 0)
+                        return error;
+        }
         bool certain = !process->options.detached && process->options.start_method != BROOD_START_FORKSERVER &&
                        process->options.setup.tree == BROOD_TREE_BROOD; /* a guardian keeps it, too */
 

@@ -492,6 +492,106 @@ static void test_memory_limit_too_small(void **state)
 
 #endif
 
+/* ---- processes that close all their descriptors, as a daemon does, and fill the numbers with others ---- */
+
+enum { REUSED = 200 };
+
+static bool all_are_open(void)
+{
+        for (int fd = 3; fd < REUSED; fd++)
+                if (fcntl(fd, F_GETFD) < 0)
+                        return false;
+        return true;
+}
+
+static int sees_all(void *unused)
+{
+        (void)unused;
+        return all_are_open() ? 7 : 1;
+}
+
+static bool reuse_all_numbers(void)
+{
+        for (int fd = 3; fd < REUSED + 100; fd++)
+                close(fd);
+        for (int fd = 3; fd < REUSED; fd++)
+                if (open("/dev/null", O_RDONLY) != fd)
+                        return false;
+        return true;
+}
+
+/* A fork of ours, by brood or not, has all that we have. */
+static int start_with_numbers_reused(void *unused)
+{
+        brood_process *p = NULL;
+        int code = -1, status = -1;
+        (void)unused;
+        require(reuse_all_numbers());
+        pid_t pid = fork();
+        if (pid == 0)
+                _exit(sees_all(NULL));
+        require(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 7);
+        for (int i = 0; i < 2; i++) {
+                require(brood_process_new(
+                            &p, &(brood_process_options){ .target = sees_all, .start_method = BROOD_START_FORK }) == 0);
+                require(brood_process_start(p) == 0);
+                require(brood_process_join(p, 10000) == 0);
+                require(brood_process_exitcode(p, &code) == 0 && code == 7);
+                brood_process_free(p);
+                require(all_are_open());
+        }
+        return 7;
+}
+
+static void test_a_child_that_has_closed_all(void **state)
+{
+        (void)state;
+        brood_process *p = start(start_with_numbers_reused, &(int){ 0 });
+        assert_int_equal(brood_process_join(p, 10000), 0);
+        expect_exitcode(p, 7);
+        brood_process_free(p);
+}
+
+static int sleeps(void *unused)
+{
+        (void)unused;
+        for (;;)
+                pause();
+        return 0;
+}
+
+/* The same in a process that had children before.  Its next ones are tied to it as they would be to any other. */
+static int host_that_closes_all(pid_t *ret_tied)
+{
+        brood_process *p = NULL, *tied = NULL;
+        require(brood_process_new(
+                    &p, &(brood_process_options){ .target = sees_all, .start_method = BROOD_START_FORK }) == 0);
+        require(brood_process_start(p) == 0 && brood_process_join(p, 10000) == 0);
+        brood_process_free(p);
+        int r = start_with_numbers_reused(NULL);
+        require(r == 7);
+        require(brood_process_new(&tied,
+                                  &(brood_process_options){ .target = sleeps, .start_method = BROOD_START_FORK }) == 0);
+        require(brood_process_start(tied) == 0);
+        *ret_tied = brood_process_pid(tied);
+        return 0;
+}
+
+static void test_a_host_that_has_closed_all(void **state)
+{
+        (void)state;
+        pid_t *tied = mmap(NULL, sizeof *tied, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        int status = -1;
+        assert_ptr_not_equal(tied, MAP_FAILED);
+        pid_t pid = fork();
+        if (pid == 0)
+                _exit(host_that_closes_all(tied));
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        assert_true(support_until(is_fully_gone, tied, 10000));
+        munmap(tied, sizeof *tied);
+}
+
 int main(int argc, char **argv)
 {
         static const struct CMUnitTest tests[] = {
@@ -508,6 +608,8 @@ int main(int argc, char **argv)
 #if !CHECK_ASAN
                 process_test(test_no_memory_left),
                 process_test(test_no_memory_for_a_handle),
+                process_test(test_a_child_that_has_closed_all),
+                fork_test(test_a_host_that_has_closed_all),
                 process_test(test_memory_limit_too_small),
 #endif
         };
