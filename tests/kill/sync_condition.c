@@ -194,9 +194,12 @@ static void wake(struct sync_scene *scene)
         scene->woken = true;
 }
 
-/* It is woken by the death of the one who could have woken it. */
+/* It is woken by the death of the one who could have woken it.  Once: on a busy machine it has looked for the dead meanwhile, found
+ * nobody, and gone to sleep again before it is told. */
 static void die_with_the_lock(struct sync_scene *scene)
 {
+        if (scene->woken)
+                return;
         if (scene->act->crowd)
                 queue_one(scene);
         sync_die(scene, hold_and_die);
