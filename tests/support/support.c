@@ -278,6 +278,12 @@ int support_count_mappings(void)
         return count_maps("", false);
 }
 
+int support_count_shared_mappings(void)
+{
+        return count_maps("-s ",
+                          false); /* the end of the permissions, as in "rw-s"; nothing of brood's is executable */
+}
+
 /* ---- leak checks ---- */
 
 struct baseline {

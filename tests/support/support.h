@@ -65,8 +65,10 @@ int support_zombies(pid_t *ret_pids, int room);
 int support_count_children(pid_t pid);
 /* The same, and who they are, up to `room`. */
 int support_children(pid_t pid, pid_t *ret_pids, int room);
-/* The numbers of open descriptors and of memory mappings of this process. */
+/* The numbers of open descriptors and of memory mappings of this process.  A malloc() may map and unmap single blocks, as musl's
+ * does, so that an exact number can be expected of the shared mappings only. */
 int support_count_descriptors(void);
 int support_count_mappings(void);
+int support_count_shared_mappings(void);
 
 #endif
