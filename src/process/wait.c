@@ -30,8 +30,8 @@ pid_t brood_wait(int *ret_exitcode, int timeout_ms)
                         return pid;
                 }
                 bool none = registry->waitable == 0;
-                int poller = registry->poller;
                 r = none ? -ECHILD : registry_poll_all(registry);
+                int poller = registry->poller; /* made by the line above, if not before */
                 registry->sleepers += r == 0;
                 registry_unlock();
                 if (r < 0)
