@@ -33,6 +33,9 @@
         }
 int support_setup(void **state);
 int support_teardown(void **state);
+/* Make the few descriptors and mappings that brood keeps per process: most from the first start on, two from the first wait for any
+ * child on.  They are not leaks.  The first support_setup() does it, too; a child that counts its own has to ask.  0, or -1. */
+int support_warm_up(void);
 
 /* main() of a test program: `return support_main(argc, argv, "queue", tests, ARRAY_LENGTH, 60);`
  * Options: --seed N (else random, or from BROOD_TEST_SEED; always printed), --filter PATTERN, --rounds N (see support_rounds),
