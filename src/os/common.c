@@ -85,6 +85,8 @@ const char *brood_strerror(int error)
                 return "something else comes next";
         case EKEYREJECTED:
                 return "the keys differ";
+        case ETOOMANYREFS:
+                return "too many descriptors are on their way";
         case EOPNOTSUPP:
                 return "needs brood_main() at the head of main() (spawn, forkserver); or not possible with this "
                        "socket, build or machine";

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +21,9 @@ int lifeline_open(struct lifeline *line)
 
         if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
                 return -errno;
+        /* The kernel gives a pipe to whoever made it; branches are also made by whoever that has become since, with fewer rights.
+         * Where this is forbidden, only that is lost. */
+        (void)kernel_call(SYS_fchmod, ends[0], S_IRUSR | S_IRGRP | S_IROTH);
         line->read_end = ends[0];
         line->write_end = ends[1];
         int r = descriptor_mark(line->write_end);

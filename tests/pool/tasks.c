@@ -56,12 +56,9 @@ brood_start_method tasks_method = BROOD_START_FORK;
 
 const char tasks_fork_only[] = "about fork only";
 
-/* The harness warms brood up by a process, which is not to be the fork server's. */
 static int setup(void **state)
 {
-        if (brood_set_start_method(BROOD_START_FORK) < 0 || support_setup(state) < 0)
-                return -1;
-        return brood_set_start_method(tasks_method);
+        return support_setup(state) < 0 ? -1 : brood_set_start_method(tasks_method);
 }
 
 /* The fork server is a child, which the leak checks would find. */

@@ -405,6 +405,36 @@ static void test_no_process_left_for_the_second_level(void **state)
         assert_int_equal(in_child(start_without_the_second_level, NULL), 0);
 }
 
+/* ---- rights ---- */
+
+/* What brood has made for a host belongs to whom the host was.  The first process takes a branch of the lifeline that another had
+ * before; the second needs one of its own. */
+static int give_up_rights_between_starts(void *unused)
+{
+        brood_process *p = NULL, *q = NULL;
+        (void)unused;
+        ask(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever, METHOD }) == 0);
+        ask(brood_process_start(p) == 0);
+        brood_process_free(p);
+        ask(become_nobody() == 0);
+        ask(brood_process_new(&p, &(brood_process_options){ .target = wait_for_ever, METHOD }) == 0);
+        ask(brood_process_new(&q, &(brood_process_options){ .target = wait_for_ever, METHOD }) == 0);
+        ask(brood_process_start(p) == 0);
+        ask(brood_process_start(q) == 0);
+        ask(brood_process_is_alive(p) == 1 && brood_process_is_alive(q) == 1);
+        brood_process_free(p);
+        brood_process_free(q);
+        return 0;
+}
+
+static void test_rights_given_up(void **state)
+{
+        (void)state;
+        if (geteuid() != 0)
+                skip();
+        assert_int_equal(in_child(give_up_rights_between_starts, NULL), 0);
+}
+
 /* ---- memory ---- */
 
 #if !CHECK_ASAN /* its allocator ends the process instead */
@@ -605,6 +635,7 @@ int main(int argc, char **argv)
                 process_test(test_no_descriptor_left),
                 process_test(test_no_process_left),
                 fork_test(test_no_process_left_for_the_second_level),
+                fork_test(test_rights_given_up),
 #if !CHECK_ASAN
                 process_test(test_no_memory_left),
                 process_test(test_no_memory_for_a_handle),

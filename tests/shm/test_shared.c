@@ -149,7 +149,7 @@ static void test_refused(void **state)
                 { 1, { .huge_pages = INT32_MIN }, -EINVAL },
         };
         brood_shared *untouched = (brood_shared *)&bad, *s = untouched;
-        int descriptors = support_count_descriptors(), mappings = support_count_mappings();
+        int descriptors = support_count_descriptors(), mappings = support_count_shared_mappings();
 
         for (size_t i = 0; i < array_length(bad); i++)
                 assert_int_equal(brood_shared_new(&s, bad[i].size, &bad[i].options), bad[i].error);
@@ -173,7 +173,7 @@ static void test_refused(void **state)
         assert_int_equal(r, -EMFILE);
         assert_ptr_equal(s, untouched);
         assert_int_equal(support_count_descriptors(), descriptors);
-        assert_int_equal(support_count_mappings(), mappings);
+        assert_int_equal(support_count_shared_mappings(), mappings);
 
         brood_shared_free(NULL);
         assert_null(brood_shared_data(NULL));
@@ -636,7 +636,7 @@ static void test_many(void **state)
         enum { MANY = 1000, OTHERS = 50 };
         struct rlimit before, raised;
         static brood_shared *many[MANY];
-        int descriptors = support_count_descriptors(), mappings = support_count_mappings();
+        int descriptors = support_count_descriptors(), mappings = support_count_shared_mappings();
 
         assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
         raised = before;
@@ -654,7 +654,7 @@ static void test_many(void **state)
                 brood_shared_free(many[i]);
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
         assert_int_equal(support_count_descriptors(), descriptors);
-        assert_int_equal(support_count_mappings(), mappings);
+        assert_int_equal(support_count_shared_mappings(), mappings);
 }
 
 static int count_to(void *arg)

@@ -278,6 +278,12 @@ int support_count_mappings(void)
         return count_maps("", false);
 }
 
+int support_count_shared_mappings(void)
+{
+        return count_maps("-s ",
+                          false); /* the end of the permissions, as in "rw-s"; nothing of brood's is executable */
+}
+
 /* ---- leak checks ---- */
 
 struct baseline {
@@ -332,12 +338,12 @@ static int warm_up_target(void *arg)
         return 0;
 }
 
-/* brood keeps a few descriptors and mappings per process: most from the first start on, two from the first wait for any child on.
- * They are not leaks. */
-static int warm_up(void)
+int support_warm_up(void)
 {
         brood_process *p;
-        int r = brood_process_new(&p, &(brood_process_options){ .target = warm_up_target });
+        /* By fork, whatever the default is: a fork server would be a child that stays. */
+        int r = brood_process_new(
+            &p, &(brood_process_options){ .target = warm_up_target, .start_method = BROOD_START_FORK });
         if (r == 0) {
                 r = brood_process_start(p);
                 if (r == 0) {
@@ -408,7 +414,7 @@ int support_setup(void **state)
 {
         (void)state;
         static bool warm;
-        if (!warm && warm_up() < 0)
+        if (!warm && support_warm_up() < 0)
                 return -1;
         warm = true;
 

@@ -33,6 +33,9 @@
         }
 int support_setup(void **state);
 int support_teardown(void **state);
+/* Make the few descriptors and mappings that brood keeps per process: most from the first start on, two from the first wait for any
+ * child on.  They are not leaks.  The first support_setup() does it, too; a child that counts its own has to ask.  0, or -1. */
+int support_warm_up(void);
 
 /* main() of a test program: `return support_main(argc, argv, "queue", tests, ARRAY_LENGTH, 60);`
  * Options: --seed N (else random, or from BROOD_TEST_SEED; always printed), --filter PATTERN, --rounds N (see support_rounds),
@@ -65,8 +68,10 @@ int support_zombies(pid_t *ret_pids, int room);
 int support_count_children(pid_t pid);
 /* The same, and who they are, up to `room`. */
 int support_children(pid_t pid, pid_t *ret_pids, int room);
-/* The numbers of open descriptors and of memory mappings of this process. */
+/* The numbers of open descriptors and of memory mappings of this process.  A malloc() may map and unmap single blocks, as musl's
+ * does, so that an exact number can be expected of the shared mappings only. */
 int support_count_descriptors(void);
 int support_count_mappings(void);
+int support_count_shared_mappings(void);
 
 #endif

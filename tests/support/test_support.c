@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -233,6 +234,14 @@ static void test_counts(void **state)
         assert_int_equal(support_count_descriptors(), before);
         assert_int_equal(support_count_mappings(), support_count_mappings());
         assert_true(support_count_mappings() > 3);
+        int shared = support_count_shared_mappings();
+        void *private = mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        assert_int_equal(support_count_shared_mappings(), shared);
+        void *memory = mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        assert_int_equal(support_count_shared_mappings(), shared + 1);
+        munmap(memory, 1);
+        munmap(private, 1);
+        assert_int_equal(support_count_shared_mappings(), shared);
         for (int i = 0; i < 1000; i++)
                 assert_true(support_random(10) < 10);
         assert_int_equal(support_random(1), 0);
