@@ -97,7 +97,7 @@ typedef struct brood_pool_options {
         size_t max_tasks_per_child;       /* after so many tasks a worker ends, and is replaced; 0: never */
         bool timed;                       /* measure how long tasks wait and run: see brood/stats.h */
         size_t trace_tasks;  /* how many tasks of each worker to keep a trace of: see brood/trace.h; 0: none */
-        const char *cgroup;  /* a directory: each worker is in a control group in it; NULL: no groups; by fork only */
+        const char *cgroup;  /* a directory: each worker is in a control group in it; NULL: no groups */
         bool warm;           /* the initializer runs once, for all workers; not with a cgroup */
         int start_method;    /* a brood_start_method (brood/process.h): where the workers come from;
                                            0: as brood_set_start_method() says, which is fork if nothing is chosen */
@@ -125,7 +125,7 @@ typedef struct brood_pool_options {
 
 /* Make a pool: starts the keeper, and the keeper the workers.
  * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`, a cgroup and a
- *   warm pool or another start method than fork); -E2BIG (options from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the
+ *   warm pool); -E2BIG (options from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the
  *   keeper or the workers cannot be forked); -ENOENT (no /proc); -EPERM, -ENOTSUP, -ENAMETOOLONG (no group can be made in
  *   `cgroup`, or entered); -ENOTSUP (warm, and /proc is of another PID namespace).
  *   By spawn and forkserver also -EINVAL for an initarg without a size, and -ENOTSUP (main() has not called brood_main(), or this

@@ -3,16 +3,18 @@
 #include "os/descriptors.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* What a keeper is told that is no copy of the host: this, and behind it what `initarg` points to.  It goes from a program to the
- * same program. */
+/* What a keeper is told that is no copy of the host: this, and behind it what `initarg` points to, and what the names of its
+ * workers' control groups begin with.  It goes from a program to the same program. */
 struct brief {
         brood_pool_options options;                 /* its pointers are the host's */
         struct module_place initializer, finalizer; /* its id has no bytes: there is none */
         size_t modules;                             /* in the region's table */
         bool measures;                              /* there is a region of measures, too */
+        size_t groups_size;                         /* of the names, with a zero at the end; 0: there are no groups */
         alignas(BROOD_BYTES_ALIGNMENT) unsigned char initarg[];
 };
 
@@ -24,12 +26,12 @@ int start_check(brood_pool_options *options)
                 options->start_method = (int)brood_get_start_method();
         if (options->start_method < BROOD_START_FORK || options->start_method > BROOD_START_FORKSERVER)
                 return -EINVAL;
-        if (options->initarg_size > BROOD_PROCESS_BYTES_MAX - sizeof(struct brief) ||
+        if (options->initarg_size > BROOD_PROCESS_BYTES_MAX - sizeof(struct brief) - PATH_MAX ||
             (options->initarg == NULL && options->initarg_size > 0))
                 return -EINVAL;
         if (!start_is_apart(options))
                 return 0;
-        return (options->initarg != NULL && options->initarg_size == 0) || options->cgroup != NULL ? -EINVAL : 0;
+        return options->initarg != NULL && options->initarg_size == 0 ? -EINVAL : 0;
 }
 
 /* ---- the keeper ---- */
@@ -60,6 +62,8 @@ static int take_up(brood_pool *pool, struct brief *brief)
         struct code_module *table;
 
         pool->options = brief->options;
+        if (brief->groups_size > 0)
+                pool->groups = (char *)brief->initarg + brief->options.initarg_size;
         pool->keeper = brood_current_process();
         pool->doorbell = brood_handed_descriptor(HANDED_DOORBELL);
         pool->bell = brood_handed_descriptor(HANDED_BELL);
@@ -130,14 +134,22 @@ static int new_apart(brood_pool *pool, const struct brief *brief, size_t size)
 static int prepare_apart(brood_pool *pool)
 {
         const brood_pool_options *options = &pool->options;
-        size_t size = sizeof(struct brief) + options->initarg_size;
+        size_t groups_size = pool->groups != NULL ? strlen(pool->groups) + 1 : 0;
+        size_t size = sizeof(struct brief) + options->initarg_size + groups_size;
         struct brief *brief = aligned_alloc(alignof(struct brief), round_up(size, alignof(struct brief)));
 
         if (brief == NULL)
                 return -ENOMEM;
-        *brief = (struct brief){ .options = *options, .modules = pool->modules.count, .measures = insight_on(pool) };
+        *brief = (struct brief){
+                .options = *options,
+                .modules = pool->modules.count,
+                .measures = insight_on(pool),
+                .groups_size = groups_size,
+        };
         if (options->initarg_size > 0)
                 memcpy(brief->initarg, options->initarg, options->initarg_size);
+        if (groups_size > 0)
+                memcpy(brief->initarg + options->initarg_size, pool->groups, groups_size);
         int r = place_function((uintptr_t)options->initializer, &brief->initializer);
         if (r == 0)
                 r = place_function((uintptr_t)options->finalizer, &brief->finalizer);
