@@ -98,7 +98,7 @@ typedef struct brood_pool_options {
         bool timed;                       /* measure how long tasks wait and run: see brood/stats.h */
         size_t trace_tasks;  /* how many tasks of each worker to keep a trace of: see brood/trace.h; 0: none */
         const char *cgroup;  /* a directory: each worker is in a control group in it; NULL: no groups */
-        bool warm;           /* the initializer runs once, for all workers; not with a cgroup */
+        bool warm;           /* the initializer runs once, for all workers */
         int start_method;    /* a brood_start_method (brood/process.h): where the workers come from;
                                            0: as brood_set_start_method() says, which is fork if nothing is chosen */
         size_t initarg_size; /* bytes at `initarg`, of which the workers get a copy; 0: it is only a pointer */
@@ -107,8 +107,9 @@ typedef struct brood_pool_options {
 /* With a `cgroup`, the pool makes a control group in that directory for each worker, so that a worker which the kernel kills for
  * want of memory is known as such (BROOD_OUTCOME_OUT_OF_MEMORY).  The directory is of version 2, delegated to this process, with
  * "memory" in its cgroup.subtree_control, and so with nobody in it but in groups in it; or of version 1, in the hierarchy of the
- * memory controller.  What limits it has, its owner sets; they count for all workers together.  The groups go with
- * brood_pool_free(); those of a host that is killed stay, empty, and are removed with rmdir(1). */
+ * memory controller.  What limits it has, its owner sets; they count for all workers together.  (What a warm pool's template has
+ * in memory counts where that is: in the host's group.)  The groups go with brood_pool_free(); those of a host that is killed
+ * stay, empty, and are removed with rmdir(1). */
 
 /* A `warm` pool pays for its initializer once: that runs in a process of its own, the template, of which all workers are forks,
  * also those that take the place of others, and those of brood_pool_resize().  They have what it has made in memory, and
@@ -124,9 +125,8 @@ typedef struct brood_pool_options {
  * the orphans of what tasks start. */
 
 /* Make a pool: starts the keeper, and the keeper the workers.
- * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`, a cgroup and a
- *   warm pool); -E2BIG (options from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the
- *   keeper or the workers cannot be forked); -ENOENT (no /proc); -EPERM, -ENOTSUP, -ENAMETOOLONG (no group can be made in
+ * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`); -E2BIG (options
+ *   from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the keeper or the workers cannot be forked); -ENOENT (no /proc); -EPERM, -ENOTSUP, -ENAMETOOLONG (no group can be made in
  *   `cgroup`, or entered); -ENOTSUP (warm, and /proc is of another PID namespace).
  *   By spawn and forkserver also -EINVAL for an initarg without a size, and -ENOTSUP (main() has not called brood_main(), or this
  *   is a set-user-id program); -ENOEXEC, -ELIBACC (initializer, finalizer, or brood itself is in no module with a build-id, or in

@@ -26,14 +26,14 @@ int groups_name(brood_pool *pool)
         return 0;
 }
 
-static void group_path(const brood_pool *pool, uint32_t number, char path[PATH_MAX])
+void groups_path(const brood_pool *pool, uint32_t number, char path[PATH_MAX])
 {
         snprintf(path, PATH_MAX, "%s-%u", pool->groups, number);
 }
 
 int groups_make(const brood_pool *pool, uint32_t number, char path[PATH_MAX])
 {
-        group_path(pool, number, path);
+        groups_path(pool, number, path);
         return cgroup_make_plain(path);
 }
 
@@ -46,7 +46,7 @@ void groups_remove(brood_pool *pool)
         if (pool->groups == NULL)
                 return;
         for (uint32_t i = 0; i < load_relaxed(&pool->processes_most); i++) {
-                group_path(pool, i, path);
+                groups_path(pool, i, path);
                 cgroup_remove(path, deadline);
         }
         free(pool->groups);

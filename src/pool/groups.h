@@ -16,7 +16,8 @@
 /* Name the groups of a new pool: 0; -ENAMETOOLONG, -ENOMEM. */
 int groups_name(brood_pool *pool);
 
-/* The keeper: the group of a worker, which is made if it is not there yet.  0, or a negative errno. */
+/* The group of a worker; and the keeper makes it, if it is not there yet: 0, or a negative errno. */
+void groups_path(const brood_pool *pool, uint32_t number, char path[PATH_MAX]);
 int groups_make(const brood_pool *pool, uint32_t number, char path[PATH_MAX]);
 
 /* The host, after the keeper's end: remove them all, once the last one has left; those in which somebody stays, stay. */

@@ -365,6 +365,7 @@ static struct keeper *keeper_new(brood_pool *pool)
         keeper->pid = child_pid();
         keeper->retry_at = DEADLINE_NEVER;
         keeper->warm.line = (struct lifeline)LIFELINE_NONE;
+        keeper->warm.watch.group = -1;
         return keeper;
 }
 

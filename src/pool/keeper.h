@@ -37,6 +37,7 @@ struct warm {
         struct lifeline line;    /* of this process; for the workers */
         uint32_t birth;          /* the number of the last one */
         struct post *expected;   /* whose worker is being born; or NULL */
+        struct oom_watch watch;  /* over the group that the expected one goes into, if it does */
         int error;               /* why the last birth has failed; 0: it has not */
 };
 

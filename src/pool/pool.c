@@ -78,8 +78,7 @@ static int check_options(brood_pool_options *options)
                 options->memory = BROOD_POOL_MEMORY_DEFAULT;
         if (options->processes < 0 || options->processes > BROOD_POOL_PROCESSES_LIMIT ||
             options->result_size > BROOD_POOL_RESULT_SIZE_LIMIT || options->max_tasks > BROOD_POOL_MAX_TASKS_LIMIT ||
-            options->memory > BROOD_POOL_MEMORY_LIMIT || arena_block_size(options->result_size) > options->memory ||
-            (options->warm && options->cgroup != NULL))
+            options->memory > BROOD_POOL_MEMORY_LIMIT || arena_block_size(options->result_size) > options->memory)
                 return -EINVAL;
         return start_check(options);
 }

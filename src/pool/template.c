@@ -7,6 +7,7 @@
 #include "os/descriptors.h"
 #include "os/futex.h"
 #include "os/lifeline.h"
+#include "pool/groups.h"
 #include "pool/keeper.h"
 
 #include <errno.h>
@@ -96,15 +97,20 @@ static int run_newborn(void *arg)
 /* Bear a worker, and see to it that the keeper learns what became of it. */
 static void bear(struct newborn *newborn)
 {
-        struct warm_shared *warm = &newborn->keeper->pool->shared->warm;
+        const brood_pool *pool = newborn->keeper->pool;
+        struct warm_shared *warm = &pool->shared->warm;
         brood_process *process = NULL;
+        char group[PATH_MAX];
 
+        if (pool->groups != NULL)
+                groups_path(pool, warm->worker, group);
         int r = brood_process_new(&process, &(brood_process_options){
                                                 .target = run_newborn,
                                                 .arg = newborn,
                                                 .name = "brood-worker",
                                                 .detached = true,
                                                 .start_method = BROOD_START_FORK,
+                                                .setup.cgroup = pool->groups != NULL ? group : NULL,
                                             });
         if (r == 0) {
                 process_hide(process);

@@ -9,6 +9,7 @@
 #include "os/descriptors.h"
 #include "os/futex.h"
 #include "os/signals.h"
+#include "pool/groups.h"
 
 #include <errno.h>
 
@@ -17,9 +18,13 @@ enum { LOOK_MS = 20 };
 int warm_begin(struct keeper *keeper)
 {
         struct warm *warm = &keeper->warm;
+        char group[PATH_MAX];
 
         warm->begun = true;
-        int r = descendants_adopt();
+        /* Before the host is told that all is well: can there be groups at all? */
+        int r = keeper->pool->groups != NULL ? groups_make(keeper->pool, 0, group) : 0;
+        if (r == 0)
+                r = descendants_adopt();
         if (r == 0)
                 r = lifeline_open(&warm->line);
         if (r == 0)
@@ -60,10 +65,24 @@ static void count_on(struct keeper *keeper)
         store_seq_cst(&keeper->pool->shared->warm.birth, birth_make(keeper->warm.birth, 0));
 }
 
-static void order_birth(struct keeper *keeper, struct post *post, uint64_t ticket)
+/* The group that the newborn will go into is watched while nobody is in it. */
+static int prepare_group(struct keeper *keeper, const struct post *post)
+{
+        char group[PATH_MAX];
+        int r = groups_make(keeper->pool, post->number, group);
+
+        if (r == 0)
+                oom_watch_begin(&keeper->warm.watch, group);
+        return r;
+}
+
+static int order_birth(struct keeper *keeper, struct post *post, uint64_t ticket)
 {
         struct warm_shared *shared = &keeper->pool->shared->warm;
+        int r = keeper->pool->groups != NULL ? prepare_group(keeper, post) : 0;
 
+        if (r < 0)
+                return r;
         post_prepare(keeper, post, ticket);
         shared->worker = post->number;
         shared->ticket = ticket;
@@ -71,6 +90,14 @@ static void order_birth(struct keeper *keeper, struct post *post, uint64_t ticke
         keeper->warm.expected = post;
         store_seq_cst(&shared->asked, keeper->warm.birth);
         futex_wake(&shared->asked, 1);
+        return 0;
+}
+
+/* A template, or a newborn, cannot be had now. */
+static void try_again_later(struct keeper *keeper, int error)
+{
+        keeper->warm.error = error;
+        keeper->retry_at = deadline_after_ms(LOOK_MS);
 }
 
 int warm_start_missing(struct keeper *keeper, bool closed, bool drained)
@@ -82,10 +109,8 @@ int warm_start_missing(struct keeper *keeper, bool closed, bool drained)
         keeper->retry_at = DEADLINE_NEVER;
         if (warm->template == NULL) {
                 int r = start_template(keeper);
-                if (r < 0) {
-                        warm->error = r;
-                        keeper->retry_at = deadline_after_ms(LOOK_MS);
-                }
+                if (r < 0)
+                        try_again_later(keeper, r);
                 return r;
         }
         if (load_acquire(&keeper->pool->shared->template.stage) != WORKER_READY)
@@ -96,8 +121,11 @@ int warm_start_missing(struct keeper *keeper, bool closed, bool drained)
                 if (keeper->posts[i].process != NULL)
                         continue;
                 uint64_t ticket = closed ? again_take(keeper) : 0;
-                if (!drained || ticket != 0)
-                        order_birth(keeper, &keeper->posts[i], ticket);
+                int r = !drained || ticket != 0 ? order_birth(keeper, &keeper->posts[i], ticket) : 0;
+                if (r < 0) {
+                        again_give_back(keeper, ticket);
+                        try_again_later(keeper, r);
+                }
                 break;
         }
         return warm->error;
@@ -105,6 +133,7 @@ int warm_start_missing(struct keeper *keeper, bool closed, bool drained)
 
 static void birth_failed(struct keeper *keeper, struct post *post)
 {
+        descriptor_close(&keeper->warm.watch.group);
         again_give_back(keeper, post->given);
         store_relaxed(&keeper->pool->workers[post->number].stage, WORKER_NONE);
 }
@@ -120,11 +149,11 @@ static void take_birth(struct keeper *keeper)
         if (post == NULL || pid == 0)
                 return;
         warm->expected = NULL;
-        warm->error = pid == BIRTH_FAILED ? -EAGAIN : process_adopt(&process, "brood-worker", (pid_t)pid);
+        warm->error = pid == BIRTH_FAILED ? -EAGAIN : process_adopt(&process, "brood-worker", (pid_t)pid, &warm->watch);
         if (warm->error < 0) {
                 count_on(keeper);
                 birth_failed(keeper, post);
-                keeper->retry_at = deadline_after_ms(LOOK_MS);
+                try_again_later(keeper, warm->error);
                 return;
         }
         post_fill(keeper, post, process);
@@ -163,6 +192,7 @@ void warm_end(struct keeper *keeper)
         take_birth(keeper);
         count_on(keeper);
         lifeline_leave(&keeper->warm.line);
+        descriptor_close(&keeper->warm.watch.group);
         descriptor_close(&keeper->fds[AT_CHILDREN]);
 }
 

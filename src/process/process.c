@@ -566,7 +566,7 @@ void process_hide(brood_process *process)
         process->hidden = true;
 }
 
-int process_adopt(brood_process **ret_process, const char *name, pid_t pid)
+int process_adopt(brood_process **ret_process, const char *name, pid_t pid, struct oom_watch *watch)
 {
         struct registry *registry;
         brood_process *process =
@@ -582,6 +582,8 @@ int process_adopt(brood_process **ret_process, const char *name, pid_t pid)
                 r = registry_lock(&registry);
         if (r >= 0) {
                 process->pid = pid;
+                process->oom = *watch;
+                watch->group = -1;
                 process->started_ns = clock_wall();
                 r = registry_add(registry, process);
                 if (r == 0)

@@ -22,10 +22,12 @@ static ssize_t touch_once_task(const void *arg, size_t size, void *out, size_t r
         return echo_task(arg, size, out, room);
 }
 
+static bool warm;
+
 static brood_pool *make_grouped_pool(int processes)
 {
         brood_pool *pool = NULL;
-        brood_pool_options options = { .processes = processes, .cgroup = group };
+        brood_pool_options options = { .processes = processes, .cgroup = group, .warm = warm };
         assert_int_equal(brood_pool_new(&pool, &options), 0);
         await_workers(pool, NULL);
         return pool;
@@ -83,6 +85,15 @@ static void test_retries(void **state)
         tasks_finish();
 }
 
+/* The same where the workers are forks of a template, which is in no group. */
+static void test_warm_pool(void **state)
+{
+        warm = true;
+        test_out_of_memory(state);
+        test_retries(state);
+        warm = false;
+}
+
 /* The keeper is gone, and the workers with it: the host removes the groups. */
 static void test_keeper_dies(void **state)
 {
@@ -101,8 +112,11 @@ static void test_no_group(void **state)
 {
         (void)state;
         brood_pool *pool = NULL;
-        assert_int_equal(brood_pool_new(&pool, &(brood_pool_options){ .cgroup = "/no/such/group" }), -ENOTSUP);
-        assert_null(pool);
+        for (int i = 0; i < 2; i++) {
+                brood_pool_options options = { .cgroup = "/no/such/group", .warm = i == 1 };
+                assert_int_equal(brood_pool_new(&pool, &options), -ENOTSUP);
+                assert_null(pool);
+        }
         char path[5000];
         memset(path, 'x', sizeof path);
         path[sizeof path - 1] = '\0';
@@ -116,10 +130,8 @@ static void test_no_group(void **state)
 int main(int argc, char **argv)
 {
         const struct CMUnitTest with_groups[] = {
-                support_test(test_no_group),
-                support_test(test_out_of_memory),
-                support_test(test_retries),
-                support_test(test_keeper_dies),
+                support_test(test_no_group),  support_test(test_out_of_memory), support_test(test_retries),
+                support_test(test_warm_pool), support_test(test_keeper_dies),
         };
         /* Before the group: a process that the fork server or a spawn makes of this program needs none. */
         if (brood_main(argc, argv) < 0)

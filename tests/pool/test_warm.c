@@ -186,9 +186,6 @@ static void test_initializer_fails(void **state)
                 assert_int_equal(brood_pool_join(pool, CHECK_HANG_MS), -EPIPE);
                 brood_pool_free(pool);
         }
-        brood_pool *pool = NULL;
-        assert_int_equal(brood_pool_new(&pool, &(brood_pool_options){ .warm = true, .cgroup = "/" }), -EINVAL);
-        assert_null(pool);
         tasks_finish();
 }
 
