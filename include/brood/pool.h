@@ -127,7 +127,8 @@ typedef struct brood_pool_options {
 /* Make a pool: starts the keeper, and the keeper the workers.
  * Returns 0; -EINVAL (ret_pool NULL, an option negative or beyond its limit, one task's room beyond `memory`); -E2BIG (options
  *   from a newer brood); -ENOMEM; -EMFILE, -ENFILE; -EAGAIN (the keeper or the workers cannot be forked); -ENOENT (no /proc);
- *   -EPERM, -ENOTSUP, -ENAMETOOLONG (no group can be made in `cgroup`, or entered); -ENOTSUP (warm, and /proc is of another PID namespace).
+ *   -EPERM, -ENOTSUP, -ENAMETOOLONG (no group can be made in `cgroup`, or entered); -ENOTSUP (warm, and /proc is of
+ *   another PID namespace).
  *   By spawn and forkserver also -EINVAL for an initarg without a size, and -ENOTSUP (main() has not called brood_main(), or this
  *   is a set-user-id program); -ENOEXEC, -ELIBACC (initializer, finalizer, or brood itself is in no module with a build-id, or in
  *   none that the new process has); or what else brood_process_start() gives.  By any method -EINVAL for initarg_size with a NULL
