@@ -95,9 +95,8 @@ static bool is_childless(void)
 /* What any start brings along is there before; so is the server, if it is to be. */
 static int prepare(void *arg)
 {
-        static const struct kind plain = { FORK };
         const struct plan *plan = arg;
-        require_int(births_live(&plain, NULL), 0);
+        require_int(support_warm_up(), 0);
         struct kind attached = plan->kind;
         attached.detached = false;
         if (plan->warm)
