@@ -117,7 +117,8 @@ static ssize_t read_proc(const char *path, char *buf, size_t room)
 
 struct process {
         pid_t pid, ppid, pgrp, session;
-        char state;
+        char state; /* of its first thread */
+        int threads;
         char comm[32];
 };
 
@@ -128,8 +129,10 @@ static bool look_at(pid_t pid, struct process *p)
         if (read_proc(path, stat, sizeof stat) <= 0)
                 return false;
         char *open = strchr(stat, '('), *close = strrchr(stat, ')'); /* the name may hold both */
+        /* The state, whose child, group and session; 13 that are of no use here; the number of threads. */
+        static const char fields[] = " %c %d %d %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %d";
         int ppid, pgrp, session;
-        if (!open || !close || sscanf(close + 1, " %c %d %d %d", &p->state, &ppid, &pgrp, &session) != 4)
+        if (!open || !close || sscanf(close + 1, fields, &p->state, &ppid, &pgrp, &session, &p->threads) != 5)
                 return false;
         p->pid = pid;
         p->ppid = ppid;
@@ -163,8 +166,11 @@ char support_process_state(pid_t pid)
 
 static bool is_gone(void *arg)
 {
-        char state = support_process_state(*(pid_t *)arg);
-        return state == 0 || state == 'Z' || state == 'X';
+        struct process p;
+        if (!look_at(*(pid_t *)arg, &p) || p.state == 'X')
+                return true;
+        /* The first of several threads may be a zombie before the others have ended. */
+        return p.state == 'Z' && p.threads <= 1;
 }
 
 bool support_process_gone(pid_t pid, int limit_ms)
