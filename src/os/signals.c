@@ -12,8 +12,9 @@ void signals_block_all(sigset_t *ret_before)
 {
         sigset_t all;
 
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, ret_before);
+        sigfillset(&all); /* without those that the libc keeps to itself */
+        sigemptyset(ret_before);
+        kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, ret_before, _NSIG / 8);
 }
 
 CHILD_CODE void signals_restore(const sigset_t *mask)

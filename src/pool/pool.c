@@ -190,9 +190,6 @@ static int pool_prepare(brood_pool *pool)
                 code_table_write(table, &pool->modules);
         }
 
-        r = memory_reserve(pool->options.max_tasks * sizeof *pool->results, (void **)&pool->results);
-        if (r < 0)
-                return r;
         r = insight_open(pool);
         if (r < 0)
                 return r;
@@ -208,6 +205,9 @@ static int pool_prepare(brood_pool *pool)
                 return r;
         eventfd_raise(pool->bell); /* for ever: see pool/result.c */
         r = start_keeper(pool);
+        /* The host's alone; so it is made after the fork, and while the keeper is at work. */
+        if (r == 0)
+                r = memory_reserve(pool->options.max_tasks * sizeof *pool->results, (void **)&pool->results);
         if (r == 0)
                 r = await_keeper(pool);
         if (r == 0 && apart)
