@@ -40,7 +40,7 @@ pid_t descendants_ended(void)
 pid_t descendants_reap(struct ending *ret_ending)
 {
         siginfo_t info = { 0 };
-        struct rusage usage;
+        struct rusage usage = { 0 };
         long r;
 
         do

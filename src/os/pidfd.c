@@ -128,7 +128,7 @@ struct ending ending_of(const siginfo_t *info, const struct rusage *usage)
 static int reap(idtype_t type, id_t id, struct ending *ret_ending)
 {
         siginfo_t info = { 0 };
-        struct rusage usage;
+        struct rusage usage = { 0 };
         long r;
 
         do
