@@ -158,7 +158,8 @@ static bool submit(struct run *run, char **file)
                                       .size = size,
                                       .callback_arg = file,
                                       .completions = run->completions,
-                                      .retries = settings->retries,
+                                      /* One try may be a kill's, and not the file's. */
+                                      .retries = settings->retries + (settings->chaos > 0),
                                       .soft_timeout_ms = settings->soft_ms,
                                       .timeout_ms = settings->hard_ms,
                                       .cpu_ms = settings->cpu_ms,
@@ -324,7 +325,7 @@ static const char usage[] =
     "  --retries N    a file whose decoder dies is tried N times more (1)\n"
     "  --all          files of any name, not only *.png\n"
     "  --sabotage N   each Nth file meets with an accident\n"
-    "  --chaos N      N workers are killed from outside\n"
+    "  --chaos N      N workers are killed from outside; each file has a try more\n"
     "  --seed N       for --chaos: which (1)\n"
     "  --help         this text\n"
     "\n"
