@@ -4,6 +4,8 @@
  */
 #include "tasks.h"
 
+#include <brood/completions.h>
+
 #include <brood/process.h>
 
 #include <sys/mman.h>
@@ -209,6 +211,14 @@ static bool is_broken(void *arg)
 bool pool_breaks(brood_pool *pool)
 {
         return support_until(is_broken, pool, CHECK_HANG_MS);
+}
+
+brood_completions *make_completions(brood_pool *pool)
+{
+        brood_completions *completions = NULL;
+        assert_int_equal(brood_completions_new(&completions, pool), 0);
+        assert_non_null(completions);
+        return completions;
 }
 
 brood_result *submit(brood_pool *pool, brood_task_function function, const void *arg, size_t size)

@@ -66,6 +66,7 @@ void end_pool(brood_pool *pool);
 /* Wait until as many workers live as the pool was made with; their pids go to `pids` (room for 16), if not NULL. */
 void await_workers(brood_pool *pool, pid_t *pids);
 bool pool_breaks(brood_pool *pool);
+brood_completions *make_completions(brood_pool *pool);
 /* Submit; the result is returned. */
 brood_result *submit(brood_pool *pool, brood_task_function function, const void *arg, size_t size);
 brood_result *submit_int(brood_pool *pool, brood_task_function function, int value);

@@ -15,14 +15,6 @@
 
 enum { SHORT_MS = 30 };
 
-static brood_completions *make_completions(brood_pool *pool)
-{
-        brood_completions *completions = NULL;
-        assert_int_equal(brood_completions_new(&completions, pool), 0);
-        assert_non_null(completions);
-        return completions;
-}
-
 /* Submit into completions, with nobody else to have the result. */
 static void submit_into(brood_pool *pool, brood_completions *completions, brood_task_function function, intptr_t value)
 {

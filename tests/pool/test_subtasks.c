@@ -65,13 +65,6 @@ static void gather(brood_completions *completions, int levels)
         free(seen);
 }
 
-static brood_completions *make_completions(brood_pool *pool)
-{
-        brood_completions *completions = NULL;
-        assert_int_equal(brood_completions_new(&completions, pool), 0);
-        return completions;
-}
-
 static void test_a_tree(void **state)
 {
         (void)state;
